@@ -1,0 +1,157 @@
+"""What every benchmark stands on: a private namespace, the two servers, and interleaved measuring.
+
+It owns the processes and directories it makes, and removes them. It asserts nothing about time: machines are shared
+and noisy, so every figure is a ratio to a peer measured in the same seconds, and only a broken run is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MOUNT_TIMEOUT_S = 20.0
+_IN_NAMESPACE = "SYNOSFS_BENCH_NAMESPACE"
+
+
+def enter_namespace() -> None:
+    """Start this program again in IPC and mount namespaces of its own, where its queues and mounts can hurt nobody."""
+    if os.environ.get(_IN_NAMESPACE) or os.geteuid() != 0:
+        return
+    os.environ[_IN_NAMESPACE] = "1"
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        raise SystemExit("bench: unshare is missing (package util-linux)")
+    os.execv(unshare, [unshare, "--ipc", "--mount", sys.executable, *sys.argv])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table. `ours` and `peer` are medians in `unit`; `ratio` is the median of pairwise ratios."""
+
+    name: str
+    ours: float
+    peer: float | None
+    ratio: float | None
+    unit: str
+    goal: str
+    met: bool
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often to repeat: `blocks` turns for each side, `calls` operations a turn."""
+
+    blocks: int
+    calls: int
+
+
+@dataclass
+class Bench:
+    """The surroundings that a benchmark function gets."""
+
+    quick: bool
+    stack: contextlib.ExitStack
+    scratch: Path
+    _servers: dict[str, Path] = field(default_factory=dict)
+
+    def rounds(self, blocks: int, calls: int) -> Rounds:
+        return Rounds(max(3, blocks // 5), max(1, calls // 4)) if self.quick else Rounds(blocks, calls)
+
+    def mount(self) -> Path:
+        """The mount point of a running synosfs; started at the first use, shared by all benchmarks."""
+        if "ours" not in self._servers:
+            self._servers["ours"] = self._serve([*_synosfs(), "--foreground"], "ours")
+        return self._servers["ours"]
+
+    def peer(self) -> Path:
+        """The mount point of the C server that answers the same requests with nothing behind them."""
+        if "peer" not in self._servers:
+            self._servers["peer"] = self._serve([str(self.compiled("peer", fuse=True)), "-f"], "peer")
+        return self._servers["peer"]
+
+    def compiled(self, name: str, *, fuse: bool = False) -> Path:
+        program = self.scratch / name
+        if not program.exists():
+            flags: list[str] = []
+            if fuse:
+                found = subprocess.run(
+                    ["pkg-config", "--cflags", "--libs", "fuse3"], check=False, capture_output=True, text=True
+                )
+                if found.returncode != 0:
+                    raise SystemExit("bench: the C peer needs libfuse's headers (package libfuse3-dev) and pkg-config")
+                flags = shlex.split(found.stdout)
+            subprocess.run(["gcc", "-O2", "-o", program, HERE / f"{name}.c", *flags], check=True)
+        return program
+
+    def _serve(self, command: Sequence[str], name: str) -> Path:
+        mount_point = self.scratch / f"mnt-{name}"
+        mount_point.mkdir()
+        process = subprocess.Popen([*command, str(mount_point)])
+        self.stack.callback(_end, process, mount_point)
+        deadline = time.monotonic() + MOUNT_TIMEOUT_S
+        while not (mount_point / "syscall").exists():
+            if process.poll() is not None:
+                raise SystemExit(f"bench: {command[0]} ended with status {process.returncode} before it was mounted")
+            if time.monotonic() > deadline:
+                raise SystemExit(f"bench: {command[0]} did not mount within {MOUNT_TIMEOUT_S:.0f} s")
+            time.sleep(0.02)
+        return mount_point
+
+
+@contextlib.contextmanager
+def bench(*, quick: bool) -> Iterator[Bench]:
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synosfs-bench-")))
+        yield Bench(quick, stack, scratch)
+
+
+def interleaved(ours: Callable[[], float], peer: Callable[[], float], blocks: int) -> list[tuple[float, float]]:
+    """Let both sides take turns, after a warm-up turn each that does not count."""
+    pairs = [(ours(), peer()) for _ in range(blocks + 1)]
+    return pairs[1:]
+
+
+def compare(
+    name: str, pairs: Sequence[tuple[float, float]], unit: str, goal: str, met: Callable[[float], bool]
+) -> Measured:
+    ratio = statistics.median(a / b for a, b in pairs)
+    ours, peer = (statistics.median(side) for side in zip(*pairs, strict=True))
+    return Measured(name, ours, peer, ratio, unit, goal, met(ratio))
+
+
+def print_table(rows: Sequence[Measured]) -> None:
+    print(f"{'benchmark':34} {'ours':>12} {'peer':>12} {'unit':8} {'ratio':>7}  {'goal':32} result")
+    for row in rows:
+        peer = "-" if row.peer is None else f"{row.peer:,.1f}"
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+        result = "ok" if row.met else "MISS"
+        print(f"{row.name:34} {row.ours:12,.1f} {peer:>12} {row.unit:8} {ratio:>7}  {row.goal:32} {result}")
+
+
+def _synosfs() -> list[str]:
+    """The daemon that belongs to this interpreter, else to the checkout's virtual environment."""
+    for directory in (Path(sys.executable).parent, HERE.parents[1] / ".venv" / "bin"):
+        if (directory / "synosfs").exists():
+            return [str(directory / "synosfs")]
+    return [sys.executable, "-m", "synosfs.cli"]
+
+
+def _end(process: subprocess.Popen[bytes], mount_point: Path) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        subprocess.run(["umount", "--lazy", mount_point], check=False)

@@ -1,0 +1,72 @@
+"""Control files: reading gives a table of the objects, writing runs command words.
+
+A command is a row of a table, with parameters as the system calls have them, and is carried out as the system call that it
+stands for: same rights, same errno, same statistics. Its reply is read where a system call's is: on the same descriptor,
+or with ``cat /mnt/synos/syscall``. A wrong word or argument is EINVAL, and the message echoes the line.
+"""
+
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from errno import EINVAL
+
+from synosfs.errors import SynosError
+from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
+from synosfs.fs.syscall_file import SessionHandle
+from synosfs.syscall_gate.record import Request
+from synosfs.syscall_gate.session import Gate
+from synosfs.syscall_gate.spec import Row, bind, suggestion
+
+Table = Callable[[], Iterable[tuple[object, ...]]]
+
+
+def columns(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    """A table as text: a header line, one object a line, columns aligned and separated by blanks."""
+    lines = [header, *(tuple(map(str, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
+
+
+@dataclass(frozen=True)
+class CtlFile(Node):
+    """A control file: the ``header`` and ``rows`` of its table, and its command words."""
+
+    gate: Gate
+    header: tuple[str, ...]
+    rows: Table
+    commands: Mapping[str, Row]
+
+    fresh = True
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFREG | 0o666)
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if not writes(flags):
+            return Snapshot(columns(self.header, self.rows()))
+        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller.inode = inode
+        return SessionHandle(self.gate.session(caller, readable=reads(flags), translate=self._translate))
+
+    def change(self, change: Change, who: Who) -> None:
+        Node.change(self, Change(change.mode, change.uid, change.gid))
+
+    def _translate(self, request: Request) -> Request:
+        """The system call that a command word stands for."""
+        row = self.commands.get(str(request.call))
+        if row is None:
+            near = suggestion(str(request.call), self.commands) or f"; the words are {', '.join(self.commands)}"
+            raise SynosError(EINVAL, f"{_echo(request)}: no such command{near}")
+        try:
+            values, _ = bind(row, request)
+        except SynosError as error:
+            raise SynosError(error.errno, f"{_echo(request)}: {error.message}") from None
+        translated: Request = row.handler(*values)
+        return translated
+
+
+def _echo(request: Request) -> str:
+    words = [str(request.call), *(arg.decode("utf-8", "backslashreplace") for arg in request.args if isinstance(arg, bytes))]
+    line = " ".join(words)
+    return f"'{line[:60]}…'" if len(line) > 60 else f"'{line}'"

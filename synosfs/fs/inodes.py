@@ -1,0 +1,79 @@
+"""Inode and handle numbers: which node or handle a number of the kernel's means.
+
+The kernel counts its references to an inode (one for each lookup, create and readdirplus entry) and gives them back with
+forget; a number is dropped when the count is zero. A fresh node gets a new number each time; an equal node that is
+not fresh keeps its number for as long as the kernel knows it.
+"""
+
+from collections.abc import Iterable
+
+from synosfs.fs.node import Handle, Node
+
+ROOT = 1
+
+
+class Inodes:
+    """Numbers of nodes. ENOENT never comes from here: the kernel asks only for numbers that it was given."""
+
+    def __init__(self, root: Node) -> None:
+        self._nodes: dict[int, Node] = {ROOT: root}
+        self._references: dict[int, int] = {ROOT: 1}
+        self._numbers: dict[Node, int] = {root: ROOT}
+        self._next = ROOT + 1
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, inode: int) -> Node:
+        return self._nodes[inode]
+
+    def number(self, node: Node) -> int:
+        """A number for the node without a reference: for entries that the kernel does not keep (``.`` and ``..``)."""
+        return self._numbers.get(node, ROOT)
+
+    def refer(self, node: Node) -> int:
+        """The node's number, with one more reference."""
+        inode = None if node.fresh else self._numbers.get(node)
+        if inode is None:
+            inode = self._next
+            self._next += 1
+            self._nodes[inode] = node
+            self._references[inode] = 0
+            if not node.fresh:
+                self._numbers[node] = inode
+        self._references[inode] += 1
+        return inode
+
+    def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
+        for inode, count in inodes:
+            left = self._references.get(inode, 0) - count
+            if left > 0 or inode == ROOT:
+                self._references[inode] = left
+            elif inode in self._nodes:
+                node = self._nodes.pop(inode)
+                del self._references[inode]
+                if self._numbers.get(node) == inode:
+                    del self._numbers[node]
+
+
+class Handles:
+    """Numbers of open files."""
+
+    def __init__(self) -> None:
+        self._handles: dict[int, Handle] = {}
+        self._next = 1
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def __getitem__(self, number: int) -> Handle:
+        return self._handles[number]
+
+    def add(self, handle: Handle) -> int:
+        number = self._next
+        self._next += 1
+        self._handles[number] = handle
+        return number
+
+    def remove(self, number: int) -> Handle:
+        return self._handles.pop(number)

@@ -1,0 +1,194 @@
+"""Nodes: what a name in the mount leads to, and the handles that opening one gives.
+
+A node is a small immutable value that names a thing (a queue, a process, a table); it holds no state of the thing, so it
+is never stale. Equal nodes share an inode number, except those whose writes can block: these are ``fresh`` and get a
+number of their own at each lookup, because the kernel locks an inode while it is being written.
+
+Nothing here knows pyfuse3: ``operations`` translates. Errors are SynosError; the defaults below are what a file
+without the ability answers.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from errno import EACCES, EINVAL, EISDIR, ENODATA, ENOENT, ENOTDIR, EPERM
+from typing import ClassVar, NamedTuple, Protocol
+
+from synosfs.credentials import Credentials
+from synosfs.errors import SynosError
+from synosfs.ipc import host
+from synosfs.syscall_gate.session import effective
+
+#: For attributes and names that never change while the mount lives, in seconds.
+FOREVER = 86400.0
+
+
+class Who(Protocol):
+    """Who asks, as the kernel says: pyfuse3.RequestContext. ``pid`` is a thread id."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def umask(self) -> int: ...
+
+
+def credentials_of(who: Who) -> Credentials:
+    return effective(who.pid, who.uid, who.gid)
+
+
+class Attributes(NamedTuple):
+    """What stat(2) shows; times in nanoseconds since the epoch, 0 for a time that the thing does not have."""
+
+    mode: int
+    uid: int = host.OWN.uid
+    gid: int = host.OWN.gid
+    size: int = 0
+    atime_ns: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What chmod, chown, truncate and touch ask for; None: leave it."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+
+
+class Handle:
+    """An open file. One exists for each open(2); ``close`` comes when its last descriptor is gone."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        raise SynosError(EINVAL, "this file cannot be read")
+
+    async def write(self, offset: int, data: bytes) -> int:
+        raise SynosError(EINVAL, "this file cannot be written")
+
+    async def close(self) -> None:
+        """Let go of what the handle holds."""
+
+
+class Node:
+    """A name's meaning. Subclasses are frozen dataclasses, so that equal nodes are one inode."""
+
+    fresh: ClassVar[bool] = False
+    entry_timeout: ClassVar[float] = 0.0
+    attr_timeout: ClassVar[float] = 0.0
+
+    def attributes(self, who: Who) -> Attributes:
+        """ENOENT when the thing is gone."""
+        raise NotImplementedError
+
+    def readlink(self, who: Who) -> str:
+        raise SynosError(EINVAL, "not a symbolic link")
+
+    def lookup(self, name: str, who: Who) -> "Node":
+        raise SynosError(ENOTDIR)
+
+    def entries(self, who: Who) -> Iterable[tuple[str, "Node"]]:
+        raise SynosError(ENOTDIR)
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        raise SynosError(EISDIR)
+
+    def create(self, name: str, mode: int, who: Who) -> "Node":
+        """Make what ``name`` will lead to. EPERM where nothing can be made."""
+        raise SynosError(EPERM, "nothing can be made here")
+
+    def unlink(self, name: str, who: Who) -> None:
+        raise SynosError(EPERM, "nothing can be removed here")
+
+    def change(self, change: Change, who: Who) -> None:
+        """Set attributes. A truncation to 0, which ``>`` asks for, is nothing to a file without contents of its own."""
+        if change.size:
+            raise SynosError(EINVAL, "this file has no length of its own")
+        if change.mode is not None or change.uid is not None or change.gid is not None:
+            raise SynosError(EPERM, "the mode and owner of this file are fixed")
+
+    def xattrs(self, who: Who) -> Mapping[str, str]:
+        """The extended attributes, without the ``user.`` prefix."""
+        return {}
+
+    def xattr(self, name: str, who: Who) -> str:
+        """ENODATA when there is none of this name. Asked often: ``ls`` looks for ACLs and labels on each file."""
+        prefix, _, rest = name.partition(".")
+        if prefix != "user" or (value := self.xattrs(who).get(rest)) is None:
+            raise SynosError(ENODATA)
+        return value
+
+
+def no_such(name: str) -> SynosError:
+    return SynosError(ENOENT, f"nothing here is named {name}")
+
+
+def writes(flags: int) -> bool:
+    return flags & os.O_ACCMODE != os.O_RDONLY
+
+
+def reads(flags: int) -> bool:
+    return flags & os.O_ACCMODE != os.O_WRONLY
+
+
+class Snapshot(Handle):
+    """A file whose text was made when it was opened, so that its parts fit together."""
+
+    def __init__(self, text: str | bytes) -> None:
+        self._data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
+
+
+@dataclass(frozen=True)
+class TextFile(Node):
+    """A read-only file that shows the text which a function makes at each open."""
+
+    render: Callable[[], str]
+    mode: int = 0o444
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFREG | self.mode)
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if writes(flags):
+            raise SynosError(EACCES, "this file is for reading")
+        return Snapshot(self.render())
+
+
+@dataclass(frozen=True)
+class Directory(Node):
+    """A directory whose names never change. Compared by identity of its table, which the tree makes once."""
+
+    names: Mapping[str, Node]
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def __hash__(self) -> int:
+        return id(self.names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Directory) and other.names is self.names
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFDIR | 0o755)
+
+    def lookup(self, name: str, who: Who) -> Node:
+        try:
+            return self.names[name]
+        except KeyError:
+            raise no_such(name) from None
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        return self.names.items()

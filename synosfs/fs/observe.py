@@ -1,0 +1,64 @@
+"""The files that only show: ``help`` and ``stats``. They render what others count and change nothing."""
+
+from synosfs import __version__
+from synosfs.fs.ctl import columns
+from synosfs.syscall_gate import table
+from synosfs.syscall_gate.session import Gate
+
+_HELP = """\
+synosfs {version}: system calls by echo and cat, on this host's own IPC objects.
+
+  echo 'msgget 0x1234 IPC_CREAT|0600' > syscall     write a request ...
+  cat syscall                                       ... read its reply: the id, say 0
+  echo 'msgsnd 0 1 "hello, kernel"' > syscall       meets native programs on the same key
+  echo 'msgrcv 0 8192' > syscall; cat syscall       13 mtype=1, then the data on the next line
+  echo 'msgrcv 0 8192 timeout=2' > syscall || echo "nothing came"
+
+  exec 3<>syscall; echo getpid >&3; read -r pid <&3   a session: one open file, replies in order
+  {{"call": "msgrcv", "args": [0, 8192]}}               JSON, one object or array (a batch) a line; or MessagePack
+
+A request that fails makes the write fail with its errno; cat syscall tells why. Numbers are 10, 0x1f, 0666; flags are
+joined by |; any argument may be given as name=value; strings with blanks stand in "double quotes", with C escapes.
+
+  msgq/sysv/0     a queue as a file: cat looks and takes nothing, > sends, <> receives; 0@7 is type 7; rm removes it
+  msgq/key/0x1234 the same by key; creating it makes the queue      msgq/ctl  a table; write 'create', 'remove', 'set'
+  proc/self/      this process: status, blocked, syscall            stats     counts and latencies of every call
+
+Calls belong to the process that opened the file. In  r=$(echo getpid > syscall; cat syscall)  that is the subshell:
+what it opened goes when it ends. A redirection of a builtin belongs to the shell itself.
+
+{calls}"""
+
+
+def help_text() -> str:
+    """``help``: how to use what is here, and every call that the table has."""
+    rows = [(row.usage(), row.help) for row in table.ROWS]
+    return _HELP.format(version=__version__, calls=columns(("call", "what it does; [optional]"), rows))
+
+
+def stats_text(gate: Gate) -> str:
+    """``stats``: the totals, the blocked callers, and a line a call; times in microseconds in the table."""
+    totals, parking = gate.dispatcher.statistics.totals(), gate.dispatcher.parking.statistics()
+    lines = [
+        f"total_calls {totals.total_calls}",
+        f"ipc_calls {totals.ipc_calls}",
+        f"avg_response_time {totals.avg_response_time:.9f}",
+        f"consciousness_optimizations {totals.consciousness_optimizations}",
+        f"processes {len(gate.processes)}",
+        f"blocked_callers {parking.parked}",
+        f"blocked_total {parking.total}",
+    ]
+    rows = [
+        (
+            record.name,
+            record.count,
+            record.errors,
+            record.blocked,
+            record.bytes,
+            *(f"{seconds * 1e6:.1f}" for seconds in (record.mean, record.p50, record.p99, record.most)),
+            ",".join(f"{name}:{count}" for name, count in record.errnos.items()) or "-",
+        )
+        for record in gate.dispatcher.statistics.records()
+    ]
+    header = ("call", "count", "errors", "blocked", "bytes", "mean_us", "p50_us", "p99_us", "max_us", "errnos")
+    return "\n".join(lines) + "\n\n" + columns(header, rows)

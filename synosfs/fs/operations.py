@@ -1,0 +1,251 @@
+"""The door: pyfuse3's operations, delegated to nodes and handles.
+
+Only this module and ``receive`` know FUSE. It translates numbers to nodes, attributes to pyfuse3's, and errors: a SynosError
+becomes its errno, and anything else, which would end the session loop, is logged and becomes EIO.
+"""
+
+import errno
+import functools
+import logging
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
+
+from synosfs.errors import SynosError
+from synosfs.fs.inodes import ROOT, Handles, Inodes
+from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, no_such
+from synosfs.fs.receive import Receiver
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Names longer than this are refused by every file system here (NAME_MAX).
+_NAME_MAX = 255
+
+
+def _boundary(
+    operation: Callable[Concatenate["Operations", P], Awaitable[R]],
+) -> Callable[Concatenate["Operations", P], Awaitable[R]]:
+    """The errno boundary, and the count by which the receiver tells requests from interrupts."""
+
+    @functools.wraps(operation)
+    async def guarded(self: "Operations", *args: P.args, **kwargs: P.kwargs) -> R:
+        self.receiver.handled += 1
+        try:
+            return await operation(self, *args, **kwargs)
+        except SynosError as error:
+            raise FUSEError(error.errno) from None
+        except Exception:  # a bug of ours must cost one request, not the mount
+            log.exception("%s failed", operation.__name__)
+            raise FUSEError(errno.EIO) from None
+
+    return guarded
+
+
+class Operations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3's class is untyped
+    """One mount."""
+
+    enable_acl = False
+    supports_dot_lookup = False
+
+    def __init__(self, root: Node, receiver: Receiver) -> None:
+        super().__init__()
+        self.receiver = receiver
+        self._inodes = Inodes(root)
+        self._handles = Handles()
+        self._directories: dict[int, _Listing] = {}
+        self._next_directory = 1
+
+    # --- names ---
+
+    @_boundary
+    async def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(self._child(parent, name, ctx), ctx)
+
+    @_boundary
+    async def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
+        self._inodes.forget(inodes)
+
+    @_boundary
+    async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        self._inodes[parent].unlink(_text(name), ctx)
+
+    @_boundary
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        return self._inodes[inode].readlink(ctx).encode()
+
+    # --- attributes ---
+
+    @_boundary
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        node = self._inodes[inode]
+        return _attributes(inode, node, node.attributes(ctx))
+
+    @_boundary
+    async def setattr(
+        self, inode: int, attr: EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        node = self._inodes[inode]
+        change = Change(
+            mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+        )
+        node.change(change, ctx)
+        return _attributes(inode, node, node.attributes(ctx))
+
+    @_boundary
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        return self._inodes[inode].xattr(_text(name), ctx).encode()
+
+    @_boundary
+    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+        return [f"user.{name}".encode() for name in self._inodes[inode].xattrs(ctx)]
+
+    @_boundary
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        raise SynosError(errno.EPERM, "extended attributes here are for reading")
+
+    @_boundary
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        raise SynosError(errno.EPERM, "extended attributes here are for reading")
+
+    @_boundary
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_files = len(self._inodes)
+        data.f_namemax = _NAME_MAX
+        return data
+
+    # --- open files ---
+
+    @_boundary
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        handle = await self._inodes[inode].open(flags, ctx, inode)
+        return self._opened(handle)
+
+    @_boundary
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        node = self._inodes[parent].create(_text(name), mode, ctx)
+        entry = self._entry(node, ctx)
+        try:
+            handle = await node.open(flags, ctx, entry.st_ino)
+        except BaseException:
+            self._inodes.forget([(entry.st_ino, 1)])
+            raise
+        return self._opened(handle), entry
+
+    @_boundary
+    async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+        if not stat.S_ISREG(mode):
+            raise SynosError(errno.EPERM, "only objects with a key can be made here")
+        return self._entry(self._inodes[parent].create(_text(name), mode, ctx), ctx)
+
+    @_boundary
+    async def read(self, fh: int, offset: int, size: int) -> bytes:
+        return await self._handles[fh].read(offset, size)
+
+    @_boundary
+    async def write(self, fh: int, offset: int, data: bytes) -> int:
+        return await self._handles[fh].write(offset, data)
+
+    @_boundary
+    async def flush(self, fh: int) -> None:
+        # The kernel remembers this answer and asks no more: closing costs one request less, and nothing here waits for it.
+        raise SynosError(errno.ENOSYS)
+
+    @_boundary
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """Nothing is ever held back."""
+
+    @_boundary
+    async def release(self, fh: int) -> None:
+        await self._handles.remove(fh).close()
+
+    # --- directories ---
+
+    @_boundary
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        number = self._next_directory
+        self._next_directory += 1
+        self._directories[number] = _Listing(inode, list(self._inodes[inode].entries(ctx)), ctx)
+        return number
+
+    @_boundary
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self._directories[fh]
+        for position in range(start_id, len(listing.entries)):
+            name, node = listing.entries[position]
+            try:
+                entry = self._entry(node, listing.who)
+            except SynosError:
+                continue  # it went since the directory was opened
+            if not pyfuse3.readdir_reply(token, name.encode(), entry, position + 1):
+                self._inodes.forget([(entry.st_ino, 1)])
+                return
+
+    @_boundary
+    async def releasedir(self, fh: int) -> None:
+        del self._directories[fh]
+
+    # --- helpers ---
+
+    def _child(self, parent: int, name: bytes, ctx: RequestContext) -> Node:
+        node = self._inodes[parent]
+        text = _text(name)
+        if text == ".":
+            return node
+        return node.lookup(text, ctx)
+
+    def _entry(self, node: Node, ctx: RequestContext) -> EntryAttributes:
+        """A node's attributes for the kernel, which holds one more reference from now on."""
+        attributes = node.attributes(ctx)
+        return _attributes(self._inodes.refer(node), node, attributes)
+
+    def _opened(self, handle: Handle) -> FileInfo:
+        # direct_io: a read or write of the caller is a read or write of ours, of the same size, at once.
+        return FileInfo(fh=self._handles.add(handle), direct_io=True, keep_cache=False)
+
+
+class _Listing:
+    """An open directory: its entries as they were at opendir, for whom."""
+
+    def __init__(self, inode: int, entries: list[tuple[str, Node]], who: RequestContext) -> None:
+        self.inode = inode
+        self.entries = entries
+        self.who = who
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise no_such(repr(name)) from None
+
+
+def _attributes(inode: int, node: Node, attributes: Attributes) -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.st_ino = inode
+    entry.st_mode = attributes.mode
+    entry.st_nlink = 2 if isinstance(node, Directory) else 1
+    entry.st_uid = attributes.uid
+    entry.st_gid = attributes.gid
+    entry.st_size = attributes.size
+    entry.st_atime_ns = attributes.atime_ns
+    entry.st_mtime_ns = attributes.mtime_ns
+    entry.st_ctime_ns = attributes.ctime_ns
+    entry.entry_timeout = node.entry_timeout
+    entry.attr_timeout = node.attr_timeout
+    return entry
+
+
+assert ROOT == pyfuse3.ROOT_INODE

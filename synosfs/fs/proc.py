@@ -1,0 +1,143 @@
+"""``proc/``: the SynOS processes. ``self`` is the caller, or its nearest ancestor that takes part."""
+
+import stat
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from errno import ENOENT, ESRCH
+
+from synosfs import credentials, procfs
+from synosfs.errors import SynosError
+from synosfs.fs.ctl import columns
+from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
+from synosfs.fs.syscall_file import SyscallFile
+from synosfs.process.table import Process
+from synosfs.syscall_gate.session import Gate
+
+
+@dataclass(frozen=True)
+class Self(Node):
+    """``proc/self``, a link to the caller's own directory."""
+
+    gate: Gate
+
+    entry_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFLNK | 0o777)
+
+    def readlink(self, who: Who) -> str:
+        for process in self.gate.processes.ancestry(who.pid):
+            return str(process.pid)
+        # Nobody takes part yet: the caller's own pid, which leads nowhere until it does.
+        try:
+            return str(procfs.thread_group(who.pid))
+        except ProcessLookupError:
+            raise SynosError(ENOENT, "the caller lives outside the mount's pid namespace") from None
+
+
+@dataclass(frozen=True)
+class Processes(Node):
+    """``proc/``: one directory a live process."""
+
+    gate: Gate
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFDIR | 0o555)
+
+    def lookup(self, name: str, who: Who) -> Node:
+        if name == "self":
+            return Self(self.gate)
+        process = self.gate.processes.find(int(name)) if name.isascii() and name.isdigit() and name[0] != "0" else None
+        if process is None:
+            raise no_such(name)
+        return ProcessDirectory(self.gate, process)
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        yield "self", Self(self.gate)
+        for process in self.gate.processes:
+            if process.is_alive():
+                yield str(process.pid), ProcessDirectory(self.gate, process)
+
+
+@dataclass(frozen=True)
+class ProcessDirectory(Node):
+    """``proc/<pid>/``."""
+
+    gate: Gate
+    process: Process
+
+    def attributes(self, who: Who) -> Attributes:
+        if not self.process.is_alive():
+            raise SynosError(ENOENT, f"process {self.process.pid} has ended")
+        return Attributes(stat.S_IFDIR | 0o555, *self.process.owner())
+
+    def lookup(self, name: str, who: Who) -> Node:
+        for entry, node in self.entries(who):
+            if entry == name:
+                return node
+        raise no_such(name)
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        for name, render in _FILES.items():
+            yield name, ProcessFile(self.gate, self.process, render)
+        yield "syscall", SyscallFile(self.gate, self.process)
+
+
+@dataclass(frozen=True)
+class ProcessFile(Node):
+    """A text about one process. ESRCH when it has ended."""
+
+    gate: Gate
+    process: Process
+    render: Callable[[Gate, Process], str]
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFREG | 0o444, *self.process.owner())
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if writes(flags):
+            return await super().open(flags, who, inode)
+        try:
+            return Snapshot(self.render(self.gate, self.process))
+        except (FileNotFoundError, ProcessLookupError):
+            raise SynosError(ESRCH, f"process {self.process.pid} has ended") from None
+
+
+def _status(gate: Gate, process: Process) -> str:
+    ids, stat_now = credentials.identifiers(process.pid), procfs.stat(process.pid)
+    parked = sum(parked.caller.process is process for parked in gate.dispatcher.parking)
+    fields = {
+        "Name": stat_now.command,
+        "Pid": process.pid,
+        "PPid": ids.ppid,
+        "State": stat_now.state,
+        "StartTime": process.start_time,
+        "Uid": "\t".join(map(str, ids.uids)),
+        "Gid": "\t".join(map(str, ids.gids)),
+        "Groups": " ".join(map(str, ids.groups)),
+        "Calls": process.calls,
+        "Errors": process.errors,
+        "Blocked": parked,
+    }
+    return "".join(f"{name}:\t{value}\n" for name, value in fields.items())
+
+
+def _blocked(gate: Gate, process: Process) -> str:
+    now = time.monotonic()
+    rows = [
+        (parked.caller.tid, f"{now - parked.since:.3f}", parked.what)
+        for parked in sorted(gate.dispatcher.parking, key=lambda parked: parked.since)
+        if parked.caller.process is process
+    ]
+    return columns(("tid", "seconds", "call"), rows)
+
+
+def _stats(gate: Gate, process: Process) -> str:
+    return f"calls {process.calls}\nerrors {process.errors}\n"
+
+
+_FILES: dict[str, Callable[[Gate, Process], str]] = {"status": _status, "blocked": _blocked, "stats": _stats}

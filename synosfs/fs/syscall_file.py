@@ -1,0 +1,61 @@
+"""The gate as a file: ``/syscall``, and ``proc/<pid>/syscall`` on behalf of another process.
+
+Opened for writing, or for both, it is a session; opened for reading, it shows the last reply of the caller or of its
+nearest ancestor that has one. What requests mean is ``syscall_gate``'s business.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+
+from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
+from synosfs.process.table import Process
+from synosfs.syscall_gate.session import Gate, Session
+
+
+class SessionHandle(Handle):
+    """An open session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # The hot path: no frame between the operation and the session.
+        self.read = session.read  # type: ignore[method-assign]
+        self.write = session.write  # type: ignore[method-assign]
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+@dataclass(frozen=True)
+class SyscallFile(Node):
+    """The gate, for the process that opens it, or for ``process`` when its owner opens it there."""
+
+    gate: Gate
+    process: Process | None = None
+
+    fresh = True  # a blocked write must not block the next caller's
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        if self.process is None:
+            return Attributes(stat.S_IFREG | 0o666)
+        uid, gid = self.process.owner()
+        return Attributes(stat.S_IFREG | 0o600, uid, gid)
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        gate, process = self.gate, self.process
+        if not writes(flags):
+            if process is not None:
+                return Snapshot(process.last_reply or b"")
+            return Snapshot(gate.last_reply(who.pid))
+        if process is None:
+            caller = gate.caller(who.pid, who.uid, who.gid)
+        else:
+            caller = gate.caller_for(process, who.pid, who.uid, who.gid)
+        caller.nonblock = bool(flags & os.O_NONBLOCK)
+        caller.inode = inode
+        return SessionHandle(gate.session(caller, readable=reads(flags)))
+
+    def change(self, change: Change, who: Who) -> None:
+        """It is a stream: ``>``, ``>>`` and truncate(1) are all welcome and change nothing."""
+        Node.change(self, Change(change.mode, change.uid, change.gid))

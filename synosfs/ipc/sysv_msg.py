@@ -1,0 +1,296 @@
+"""System V message queues: the host's own, by id.
+
+A ``MessageQueue`` holds an id and nothing else, so it can never be stale: each method is one host call, made with the
+calling thread's credentials, and an id that is gone is the host's EINVAL. ``*_nowait`` never block and raise
+``WouldBlock`` where the host would; ``send`` and ``wait_message`` block and belong in a thread of their own.
+"""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from synosfs.abi import (
+    IPC_CREAT,
+    IPC_INFO,
+    IPC_NOWAIT,
+    IPC_PRIVATE,
+    IPC_RMID,
+    IPC_SET,
+    IPC_STAT,
+    MSG_COPY,
+    MSG_EXCEPT,
+    MSG_INFO,
+    MSG_STAT,
+    MSG_STAT_ANY,
+)
+from synosfs.errors import SynosError, WouldBlock
+from synosfs.ipc import host
+
+#: The bits of an id that are its slot in the kernel's table (ipc_mni_shift: 15, or 24 with ipcmni_extend).
+_SLOT_MASKS = (0x7FFF, 0xFFFFFF)
+
+#: The most a receive buffer may hold here; the host's messages end at MSGMAX, far below.
+_MOST = 1 << 20
+
+
+class Message(NamedTuple):
+    """One message: its type (> 0) and its bytes."""
+
+    mtype: int
+    data: bytes
+
+
+class QueueStatus(NamedTuple):
+    """``struct msqid_ds`` with the C names without prefix; times in seconds, sizes in bytes."""
+
+    msqid: int
+    key: int
+    uid: int
+    gid: int
+    cuid: int
+    cgid: int
+    mode: int
+    seq: int
+    stime: int
+    rtime: int
+    ctime: int
+    cbytes: int
+    qnum: int
+    qbytes: int
+    lspid: int
+    lrpid: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageQueue:
+    """The queue with this id."""
+
+    msqid: int
+
+    def send_nowait(self, mtype: int, data: bytes, flags: int = 0) -> None:
+        """msgsnd(2). WouldBlock (EAGAIN) when the queue is full; EINVAL mtype ≤ 0, above MSGMAX, no such id; EACCES."""
+        try:
+            host.msgsnd_nowait(self.msqid, mtype, data, flags | IPC_NOWAIT)
+        except SynosError as error:
+            if error.errno == errno.EAGAIN:
+                raise WouldBlock(errno.EAGAIN, f"queue {self.msqid} is full; receive from it or raise its qbytes") from None
+            raise self._explained(error, _SEND, mtype=mtype, size=len(data)) from None
+
+    def send(self, mtype: int, data: bytes, flags: int = 0) -> None:
+        """msgsnd(2), waiting for room: EIDRM when the queue is removed, EINTR on a signal to this thread."""
+        try:
+            host.msgsnd_blocking(self.msqid, mtype, data, flags)
+        except SynosError as error:
+            raise self._explained(error, _SEND, mtype=mtype, size=len(data)) from None
+
+    def receive_nowait(self, size: int, mtype: int = 0, flags: int = 0) -> Message:
+        """msgrcv(2). WouldBlock (ENOMSG) when no message matches; E2BIG when it is larger than ``size`` and stays."""
+        try:
+            return Message(*host.msgrcv_nowait(self.msqid, min(size, _MOST), mtype, flags | IPC_NOWAIT))
+        except SynosError as error:
+            if error.errno == errno.ENOMSG:
+                message = f"queue {self.msqid} has no message {_selection(mtype, flags)}"
+                raise WouldBlock(errno.ENOMSG, message) from None
+            raise self._explained(error, _RECEIVE, size=size) from None
+
+    def wait_message(self, mtype: int = 0, flags: int = 0) -> Message | None:
+        """Sleep until a message of the type is there, and leave it there.
+
+        Only an empty message fits the buffer of no bytes and is taken: it is returned, and is the caller's to keep or
+        to send back. EIDRM, EINTR as for msgrcv(2).
+        """
+        try:
+            return Message(host.msgrcv_empty_blocking(self.msqid, mtype, flags & MSG_EXCEPT), b"")
+        except SynosError as error:
+            if error.errno == errno.E2BIG:
+                return None
+            raise self._explained(error, _RECEIVE, size=0) from None
+
+    def peek(self, index: int) -> Message:
+        """The message at ``index`` without taking it (MSG_COPY); WouldBlock (ENOMSG) past the last one."""
+        return self.receive_nowait(_MOST, index, MSG_COPY)
+
+    def status(self) -> QueueStatus:
+        """msgctl(IPC_STAT): EACCES without read permission."""
+        buffer = host.MsqidDs()
+        try:
+            host.msgctl(self.msqid, IPC_STAT, buffer)
+        except SynosError as error:
+            raise self._explained(error, _CONTROL) from None
+        return _status(self.msqid, buffer)
+
+    def status_any(self) -> QueueStatus:
+        """The status as ``ipcs`` shows it to everybody, whatever the permissions (MSG_STAT_ANY). EINVAL: no such id."""
+        for mask in _SLOT_MASKS:
+            try:
+                found = stat_slot(self.msqid & mask, MSG_STAT_ANY)
+            except SynosError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                continue
+            if found.msqid == self.msqid:
+                return found
+        raise self._explained(SynosError(errno.EINVAL), _CONTROL)
+
+    def set(
+        self, uid: int | None = None, gid: int | None = None, mode: int | None = None, qbytes: int | None = None
+    ) -> None:
+        """msgctl(IPC_SET); what is None stays. EPERM: not the owner, or qbytes above MSGMNB without CAP_SYS_RESOURCE."""
+        now = self.status_any()
+        buffer = host.MsqidDs()
+        buffer.perm.uid = now.uid if uid is None else uid
+        buffer.perm.gid = now.gid if gid is None else gid
+        buffer.perm.mode = now.mode if mode is None else mode
+        buffer.qbytes = now.qbytes if qbytes is None else qbytes
+        try:
+            host.msgctl(self.msqid, IPC_SET, buffer)
+        except SynosError as error:
+            raise self._explained(error, _CONTROL) from None
+
+    def remove(self) -> None:
+        """msgctl(IPC_RMID): wakes all who wait with EIDRM. EPERM: neither owner nor creator; EINVAL: no such id."""
+        try:
+            host.msgctl(self.msqid, IPC_RMID)
+        except SynosError as error:
+            raise self._explained(error, _CONTROL) from None
+
+    def _explained(self, error: SynosError, reasons: dict[int, str], **facts: int) -> SynosError:
+        reason = reasons.get(error.errno)
+        if reason is None:
+            return error
+        return SynosError(error.errno, reason.format(msqid=self.msqid, **facts))
+
+
+# Why the host said no, in the man pages' words. One errno can have several causes: the sentence names each of them.
+_GONE = "queue {msqid} was removed while the call waited"
+_SEND = {
+    errno.EINVAL: "no queue {msqid}, or mtype {mtype} is not positive, or {size} bytes are more than kernel.msgmax",
+    errno.EACCES: "queue {msqid} does not let the caller write; see its mode and owner",
+    errno.EIDRM: _GONE,
+}
+_RECEIVE = {
+    errno.EINVAL: "no queue {msqid}, or size {size} is negative, or MSG_COPY without IPC_NOWAIT, with MSG_EXCEPT, "
+    "or with a message larger than size",
+    errno.EACCES: "queue {msqid} does not let the caller read; see its mode and owner",
+    errno.E2BIG: "the message is larger than {size} bytes and stays in queue {msqid}; "
+    "give a larger size, or MSG_NOERROR to cut it off",
+    errno.EIDRM: _GONE,
+}
+_CONTROL = {
+    errno.EINVAL: "no queue {msqid}",
+    errno.EACCES: "queue {msqid} does not let the caller read; see its mode and owner",
+    errno.EPERM: "the caller is neither owner nor creator of queue {msqid}, or qbytes is above kernel.msgmnb",
+    errno.EIDRM: "queue {msqid} was removed",
+}
+_GET = {
+    errno.ENOENT: "no queue has key {key:#x}; add IPC_CREAT to make it",
+    errno.EEXIST: "a queue with key {key:#x} exists, and IPC_CREAT|IPC_EXCL asked for a new one",
+    errno.EACCES: "the queue with key {key:#x} does not grant the caller the mode asked for",
+    errno.ENOSPC: "kernel.msgmni queues exist already; remove some (see msgq/ctl) or raise the limit",
+}
+
+
+def get(key: int, flags: int) -> MessageQueue:
+    """msgget(2): find or make the queue of ``key``; IPC_PRIVATE is always new."""
+    try:
+        return MessageQueue(host.msgget(key, flags))
+    except SynosError as error:
+        reason = _GET.get(error.errno)
+        raise SynosError(error.errno, reason.format(key=key & 0xFFFFFFFF)) if reason else error from None
+
+
+def find(key: int) -> MessageQueue:
+    """The queue of ``key``, whatever its permissions. ENOENT when there is none; IPC_PRIVATE names none."""
+    if key == IPC_PRIVATE:
+        raise SynosError(errno.ENOENT, "IPC_PRIVATE is not a key that can be looked up")
+    return get(key, 0)
+
+
+def create(key: int, mode: int) -> MessageQueue:
+    return get(key, IPC_CREAT | mode)
+
+
+def stat_slot(slot: int, command: int = MSG_STAT) -> QueueStatus:
+    """MSG_STAT, MSG_STAT_ANY: the queue in this slot of the kernel's table. EINVAL: none there; EACCES."""
+    buffer = host.MsqidDs()
+    try:
+        msqid = host.msgctl(slot, command, buffer)
+    except SynosError as error:
+        if error.errno == errno.EINVAL:
+            raise SynosError(errno.EINVAL, f"no queue in slot {slot}") from None
+        raise
+    return _status(msqid, buffer)
+
+
+class Limits(NamedTuple):
+    """``struct msginfo``, and the highest used slot."""
+
+    highest: int
+    values: dict[str, int]
+
+
+def limits(command: int = IPC_INFO) -> Limits:
+    """IPC_INFO: the system's limits. MSG_INFO: what is in use, in the fields msgpool, msgmap and msgtql."""
+    assert command in (IPC_INFO, MSG_INFO)
+    buffer = host.MsgInfo()
+    highest = host.msgctl(0, command, buffer)
+    return Limits(highest, {name: getattr(buffer, name) for name, _ in host.MsgInfo._fields_})
+
+
+def listing() -> Iterator[QueueStatus]:
+    """Every queue of the namespace in the kernel's order, whoever made it (``/proc/sysvipc/msg``)."""
+    with open("/proc/sysvipc/msg", "rb") as table:
+        next(table)
+        for line in table:
+            key, msqid, mode, cbytes, qnum, lspid, lrpid, uid, gid, cuid, cgid, stime, rtime, ctime = line.split()
+            yield QueueStatus(
+                msqid=int(msqid),
+                key=int(key) & 0xFFFFFFFF,
+                uid=int(uid),
+                gid=int(gid),
+                cuid=int(cuid),
+                cgid=int(cgid),
+                mode=int(mode, 8),
+                seq=0,
+                stime=int(stime),
+                rtime=int(rtime),
+                ctime=int(ctime),
+                cbytes=int(cbytes),
+                qnum=int(qnum),
+                qbytes=0,
+                lspid=int(lspid),
+                lrpid=int(lrpid),
+            )
+
+
+def _status(msqid: int, buffer: host.MsqidDs) -> QueueStatus:
+    perm = buffer.perm
+    return QueueStatus(
+        msqid,
+        perm.key & 0xFFFFFFFF,
+        perm.uid,
+        perm.gid,
+        perm.cuid,
+        perm.cgid,
+        perm.mode,
+        perm.seq,
+        buffer.stime,
+        buffer.rtime,
+        buffer.ctime,
+        buffer.cbytes,
+        buffer.qnum,
+        buffer.qbytes,
+        buffer.lspid,
+        buffer.lrpid,
+    )
+
+
+def _selection(mtype: int, flags: int) -> str:
+    if flags & MSG_COPY:
+        return f"at index {mtype}"
+    if mtype == 0:
+        return "at all"
+    if mtype < 0:
+        return f"of a type up to {-mtype}"
+    return f"of another type than {mtype}" if flags & MSG_EXCEPT else f"of type {mtype}"

@@ -1,0 +1,90 @@
+"""The composition root: everything that lives for as long as a mount does, on one exit stack."""
+
+import errno
+import gc
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import pyfuse3
+import trio
+
+from synosfs.errors import SynosError
+from synosfs.fs import tree
+from synosfs.fs.operations import Operations
+from synosfs.fs.receive import Receiver
+from synosfs.ipc.manager import IPCManager
+from synosfs.options import MountOptions
+from synosfs.process.host_thread import install_interrupt_handler
+from synosfs.process.table import ProcessTable
+from synosfs.syscall_gate.dispatch import SyscallDispatcher
+from synosfs.syscall_gate.interrupts import InterruptWatch
+from synosfs.syscall_gate.parking import Parking
+from synosfs.syscall_gate.session import Gate
+from synosfs.syscall_gate.statistics import SyscallStatistics
+
+log = logging.getLogger(__name__)
+
+#: Each unanswered request holds one task of pyfuse3's; a blocked caller is an unanswered request.
+_MOST_REQUESTS = 1_000_000
+
+
+def serve(options: MountOptions, ready: Callable[[], None]) -> None:
+    """Mount, call ``ready`` once requests are answered, and return after a clean unmount.
+
+    Ends by SIGTERM, SIGINT or unmounting; blocked callers get ECANCELED. Raises SynosError when it cannot mount.
+    """
+    trio.run(_serve, options, ready)
+
+
+async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
+    async with AsyncExitStack() as stack:
+        install_interrupt_handler()
+        processes = ProcessTable()
+        stack.callback(processes.close)
+        parking = Parking()
+        stack.callback(parking.close)
+        processes.at_exit.append(parking.end_process)
+        interrupts = InterruptWatch(parking)
+        gate = Gate(processes, SyscallDispatcher(parking, SyscallStatistics()), IPCManager())
+        receiver = Receiver(interrupts.notice)
+        operations = Operations(tree.root(gate), receiver)
+
+        receiver.install()
+        _mount(operations, options)
+        stack.callback(pyfuse3.close, unmount=True)
+
+        # What is loaded now stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(_end_on_signal, parking, name="signals")
+        nursery.start_soon(processes.watch, name="deaths of processes")
+        nursery.start_soon(interrupts.run, name="interrupts")
+        ready()
+        log.info("mounted on %s", options.mountpoint)
+        await pyfuse3.main(min_tasks=1, max_tasks=_MOST_REQUESTS)
+        log.info("unmounted from %s", options.mountpoint)
+        nursery.cancel_scope.cancel()
+
+
+def _mount(operations: Operations, options: MountOptions) -> None:
+    fuse_options = {*pyfuse3.default_options, f"fsname={options.source}", "subtype=synosfs", *options.flags}
+    if options.allow_other:
+        fuse_options.add("allow_other")
+    try:
+        pyfuse3.init(operations, options.mountpoint, fuse_options)
+    except RuntimeError as error:
+        raise SynosError(errno.EIO, f"cannot mount on {options.mountpoint}: {error}") from None
+
+
+async def _end_on_signal(parking: Parking) -> None:
+    """SIGTERM and SIGINT: answer those who are blocked, then leave the main loop."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("ending on %s", signal.Signals(number).name)
+            parking.close()
+            pyfuse3.terminate()
+
+

@@ -1,0 +1,93 @@
+"""Mount options: the words that follow ``-o``, what each means here, and the record a mount is made from.
+
+A word is either honoured (it ends up in ``MountOptions``), spoken to somebody else (mount(8), fstab, systemd) and
+dropped, or refused by name. None is accepted and ignored.
+"""
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from synosfs.errors import SynosError
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """All that a mount needs to know. ``flags`` are handed to libfuse untouched and never contradict each other."""
+
+    mountpoint: str
+    source: str = "synosfs"
+    allow_other: bool = False
+    flags: frozenset[str] = frozenset()
+
+
+_PAIRS = (
+    ("rw", "ro"),
+    ("suid", "nosuid"),
+    ("dev", "nodev"),
+    ("exec", "noexec"),
+    ("async", "sync"),
+    ("atime", "noatime"),
+)
+_OPPOSITE = {word: other for pair in _PAIRS for word, other in (pair, pair[::-1])}
+
+#: The mount flags that libfuse 3.14 and its fusermount3 both know (lib/mount.c, util/fusermount.c).
+FLAGS = frozenset(_OPPOSITE) - {"rw", "ro"} | {"dirsync"}
+
+#: Flags that fusermount3 takes from root only; from others it would print a line and drop them.
+ROOT_FLAGS = frozenset({"suid", "dev"})
+
+#: Words addressed to mount(8), fstab readers and systemd, and words that state what is the case anyhow.
+_SPOKEN_TO_OTHERS = frozenset(
+    ("auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "comment")
+) | {"defaults", "rw", "relatime", "diratime", "default_permissions"}
+
+_REFUSED = {
+    "ro": "every request is a write to the file 'syscall'; mount read-write, and open files read-only just to look",
+    "remount": "a mounted synosfs cannot change its options; unmount it and mount it again",
+    "allow_root": "use allow_other",
+    "auto_unmount": "not needed, the next start replaces a mount whose daemon has died",
+    "nodiratime": "libfuse has no such flag; noatime includes it",
+    "strictatime": "libfuse has no such flag; leave it out",
+}
+
+_KNOWN = (*FLAGS, *_SPOKEN_TO_OTHERS, *_REFUSED, "allow_other", "fsname")
+
+
+def parse_mount_words(mountpoint: str, source: str | None, words: Iterable[str]) -> MountOptions:
+    """Make the record from the words of all ``-o`` lists, in their order; EINVAL names the word that cannot be had.
+
+    Of two opposites the later one counts, as in mount(8). That is settled here because ``flags`` keeps no order.
+    """
+    chosen: dict[str, str | None] = {}
+    for word in filter(None, words):
+        name, equals, value = word.partition("=")
+        chosen.pop(_OPPOSITE.get(name, ""), None)
+        chosen[name] = value if equals else None
+    for name, given in chosen.items():
+        _check(name, given)
+    # The kernel gets the source inside a comma-separated list of its own.
+    name = chosen.get("fsname") or source or "synosfs"
+    if "," in name:
+        raise SynosError(errno.EINVAL, f"the source '{name}' has a comma in it; choose a name without")
+    return MountOptions(mountpoint, name, "allow_other" in chosen, FLAGS & chosen.keys())
+
+
+def _check(name: str, value: str | None) -> None:
+    if name in _REFUSED:
+        raise SynosError(errno.EINVAL, f"mount option '{name}' is refused: {_REFUSED[name]}")
+    if name == "fsname":
+        if not value:
+            raise SynosError(errno.EINVAL, "mount option 'fsname' needs a name: fsname=NAME")
+    elif name in FLAGS or name == "allow_other":
+        if value is not None:
+            raise SynosError(errno.EINVAL, f"mount option '{name}' takes no value")
+    elif name not in _SPOKEN_TO_OTHERS and not name.startswith(("x-", "X-")):
+        raise SynosError(errno.EINVAL, f"unknown mount option '{name}'; {_suggestion(name)}")
+
+
+def _suggestion(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - 5 ms, on the way to an error only
+
+    nearest = get_close_matches(name, _KNOWN, n=1)
+    return f"did you mean '{nearest[0]}'?" if nearest else "synosfs --help lists them"

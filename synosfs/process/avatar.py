@@ -1,0 +1,52 @@
+"""The avatar of a SynOS process: host threads that block on its behalf and hold what the kernel keeps per process.
+
+The kernel keeps a process's semaphore adjustments in a list that its threads share (CLONE_SYSVSEM). The avatar's
+*leader* thread unshares that list from the daemon's; every other thread of the avatar is started by the leader and so
+shares the leader's. When all of them end, the kernel applies the adjustments, also when the daemon is killed.
+The leader itself never blocks in a host call: it must be free to start the next thread.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+
+import outcome
+import trio
+
+from synosfs.ipc import host
+from synosfs.process.host_thread import ThreadPool, _Worker, start_thread
+
+
+class Avatar(ThreadPool):
+    """A thread pool with a SEM_UNDO list of its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._leader = threading.Thread(target=self._lead, name=f"{name}-leader", daemon=True)
+        start_thread(self._leader.start)
+
+    def close(self) -> None:
+        super().close()
+        self._orders.put(None)
+
+    async def _start_worker(self) -> _Worker:
+        worker = _Worker(self)
+        token = trio.lowlevel.current_trio_token()
+        started = trio.Event()
+        result: list[outcome.Maybe[None]] = []
+
+        def start() -> None:
+            result.append(outcome.capture(start_thread, worker.start))
+            token.run_sync_soon(started.set)
+
+        self._orders.put(start)
+        with trio.CancelScope(shield=True):  # short, and a thread that is starting must not be lost
+            await started.wait()
+        result[0].unwrap()
+        return worker
+
+    def _lead(self) -> None:
+        host.unshare_semaphore_undo()
+        while (order := self._orders.get()) is not None:
+            order()

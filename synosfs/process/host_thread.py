@@ -1,0 +1,169 @@
+"""Threads for host calls that block, and how such a call is cancelled.
+
+A host call that sleeps in the kernel cannot be awaited; it gets a thread, and trio waits for the thread. Invariants:
+
+- A job ends exactly once, with a result or an exception, and its thread then takes the next one.
+- A cancelled job is *interrupted*: the thread gets a signal whose handler does nothing, so that the host call returns
+  EINTR. The signal can arrive just before the call sleeps, so it is sent again until the job has ended.
+- A call that succeeded in spite of the cancellation has happened: its result is returned, never dropped.
+
+It does not know what the calls are, nor whose they are beyond the credentials that each one runs with.
+"""
+
+import contextlib
+import errno
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import outcome
+import trio
+
+from synosfs.credentials import Credentials
+from synosfs.errors import SynosError
+from synosfs.ipc import host
+
+T = TypeVar("T")
+
+#: Ignored by default, so that one sent too late hurts nobody (the signal Go preempts its threads with).
+_INTERRUPT = signal.SIGURG
+
+#: Threads kept for the next job by a pool that has nothing to do.
+_MOST_IDLE = 2
+
+#: A blocked call needs little stack; a thousand of them should need little memory.
+_STACK_BYTES = 256 << 10
+
+
+def install_interrupt_handler() -> None:
+    """Let ``_INTERRUPT`` end host calls in other threads with EINTR. Call once, in the main thread."""
+    signal.signal(_INTERRUPT, lambda *_: None)
+    signal.siginterrupt(_INTERRUPT, True)
+
+
+class _Job(Generic[T]):
+    """One blocking call, its credentials, and where its outcome goes."""
+
+    def __init__(self, credentials: Credentials, call: Callable[[], T]) -> None:
+        self.credentials = credentials
+        self.call = call
+        self.cancelled = False
+        self.ended = trio.Event()
+        self.outcome: outcome.Maybe[T]
+
+    def run(self) -> None:
+        def attempt() -> T:
+            host.assume(self.credentials)
+            try:
+                while True:
+                    try:
+                        return self.call()
+                    except SynosError as error:
+                        # A signal that nobody here meant for this call (a late one for the job before): wait on.
+                        if error.errno != errno.EINTR or self.cancelled:
+                            raise
+            finally:
+                if self.credentials != host.OWN:
+                    host.resume()
+
+        self.outcome = outcome.capture(attempt)
+
+
+class _Worker:
+    """One host thread that runs jobs until it is told to stop."""
+
+    def __init__(self, pool: "ThreadPool") -> None:
+        self._pool = pool
+        self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=pool.name, daemon=True)
+        self._token = trio.lowlevel.current_trio_token()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, job: "_Job[object] | None") -> None:
+        self._jobs.put(job)
+
+    def interrupt(self) -> None:
+        assert self._thread.ident is not None
+        signal.pthread_kill(self._thread.ident, _INTERRUPT)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
+            # The loop is gone when the daemon is ending: nobody waits for the outcome any more.
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._ended, job)
+
+    def _ended(self, job: _Job[object]) -> None:
+        job.ended.set()
+        self._pool._idle_again(self)
+
+
+class ThreadPool:
+    """As many host threads as calls are blocked in it at once, and a few idle ones. Used from the trio thread only."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._idle: list[_Worker] = []
+        self._closed = False
+        self.busy = 0
+
+    async def run(self, credentials: Credentials, call: Callable[[], T]) -> T:
+        """Run a blocking host call with these credentials. Cancelling interrupts it (see the module's docstring)."""
+        job = _Job(credentials, call)
+        worker = self._idle.pop() if self._idle else await self._start_worker()
+        self.busy += 1
+        worker.submit(job)  # type: ignore[arg-type]  # a worker does not look at the type of the result
+        try:
+            await job.ended.wait()
+        except trio.Cancelled:
+            job.cancelled = True
+            with trio.CancelScope(shield=True):
+                await _until_ended(job, worker)
+            if isinstance(job.outcome, outcome.Error):
+                raise
+        return job.outcome.unwrap()
+
+    def close(self) -> None:
+        """End the idle threads now, and the busy ones after their call."""
+        self._closed = True
+        for worker in self._idle:
+            worker.submit(None)
+        self._idle.clear()
+
+    async def _start_worker(self) -> _Worker:
+        worker = _Worker(self)
+        start_thread(worker.start)
+        return worker
+
+    def _idle_again(self, worker: _Worker) -> None:
+        self.busy -= 1
+        if self._closed or len(self._idle) >= _MOST_IDLE:
+            worker.submit(None)
+        else:
+            self._idle.append(worker)
+
+
+def start_thread(start: Callable[[], None]) -> None:
+    """Start a thread with a small stack. EAGAIN when the host has no more threads for us."""
+    previous = threading.stack_size(_STACK_BYTES)
+    try:
+        start()
+    except RuntimeError as error:
+        raise SynosError(
+            errno.EAGAIN, "no more threads for blocked calls; free some, or raise the daemon's process limit (ulimit -u)"
+        ) from error
+    finally:
+        threading.stack_size(previous)
+
+
+async def _until_ended(job: _Job[T], worker: _Worker) -> None:
+    pause = 0.0005
+    while not job.ended.is_set():
+        worker.interrupt()
+        with trio.move_on_after(pause):
+            await job.ended.wait()
+        pause = min(2 * pause, 0.1)

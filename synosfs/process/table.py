@@ -1,0 +1,164 @@
+"""The SynOS processes: who they are, for how long, and what they hold.
+
+A SynOS process is a host process. It is known by its thread-group id *and* its start time, because pids are used again;
+a pidfd held from the first touch makes that exact: while the pidfd has not fired, the pid still names this process.
+A process enters the table when it first takes part (opens the gate for writing) and leaves it when it dies, however
+it dies; what it holds here goes with it at once.
+
+The table does not know what processes do; it calls ``at_exit`` so that others can let go of what they keep for one.
+"""
+
+import logging
+import os
+import select
+from collections.abc import Callable, Iterator
+from errno import EAGAIN, EMFILE, ENFILE, ENOENT, ESRCH
+
+import trio
+
+from synosfs import procfs
+from synosfs.errors import SynosError
+from synosfs.process.avatar import Avatar
+
+log = logging.getLogger(__name__)
+
+
+class Process:
+    """One live SynOS process."""
+
+    def __init__(self, pid: int, pidfd: int, stat: procfs.Stat) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.start_time = stat.start_time
+        self.last_reply: bytes | None = None
+        self.calls = 0
+        self.errors = 0
+        self.bytes = 0
+        self.ended = False
+        self._avatar: Avatar | None = None
+        self._death = select.poll()
+        self._death.register(pidfd, select.POLLIN)
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} started {self.start_time}>"
+
+    @property
+    def avatar(self) -> Avatar:
+        """The host threads of this process, started when first needed."""
+        if self._avatar is None:
+            self._avatar = Avatar(f"pid {self.pid}")
+        return self._avatar
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs, asked of the kernel now."""
+        return not self.ended and not self._death.poll(0)
+
+    def owner(self) -> tuple[int, int]:
+        """The effective user and group that own the process, as ``/proc`` shows them. ENOENT: it has ended."""
+        try:
+            status = os.stat(f"/proc/{self.pid}")
+        except FileNotFoundError:
+            raise SynosError(ENOENT, f"process {self.pid} has ended") from None
+        return status.st_uid, status.st_gid
+
+    def close(self) -> None:
+        self.ended = True
+        if self._avatar is not None:
+            self._avatar.close()
+        os.close(self.pidfd)
+
+
+class ProcessTable:
+    """Every SynOS process, by pid. Used from the trio thread only."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, Process] = {}
+        self._by_pidfd: dict[int, Process] = {}
+        self._deaths = select.epoll()
+        self.at_exit: list[Callable[[Process], None]] = []
+        self.entered = 0
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(list(self._processes.values()))
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def find(self, pid: int) -> Process | None:
+        """The live process with this pid, if it takes part."""
+        process = self._processes.get(pid)
+        if process is None or process.is_alive():
+            return process
+        self._remove(process)
+        return None
+
+    def enter(self, tid: int) -> Process:
+        """The process of a thread that takes part, made if it is its first time.
+
+        ESRCH: the thread is not to be seen from here (another pid namespace) or just died; EAGAIN: no descriptor left.
+        """
+        # The main thread's id is the process's: the common caller costs one look-up and one poll.
+        process = self.find(tid)
+        if process is not None:
+            return process
+        if tid <= 0:
+            raise SynosError(ESRCH, "the caller lives outside the mount's pid namespace and cannot be told from others")
+        try:
+            pid = procfs.thread_group(tid)
+            return self.find(pid) or self._add(pid)
+        except ProcessLookupError:
+            raise SynosError(ESRCH, f"thread {tid} has ended") from None
+
+    def ancestry(self, tid: int) -> Iterator[Process]:
+        """The SynOS processes among the caller and its ancestors, nearest first."""
+        try:
+            pid = procfs.thread_group(tid)
+            while pid > 0:
+                process = self.find(pid)
+                if process is not None:
+                    yield process
+                pid = procfs.stat(pid).ppid
+        except ProcessLookupError:
+            return
+
+    async def watch(self) -> None:
+        """Remove processes as they die. Runs for as long as the daemon does."""
+        while True:
+            await trio.lowlevel.wait_readable(self._deaths.fileno())
+            for fd, _ in self._deaths.poll(0):
+                self._remove(self._by_pidfd[fd])
+
+    def close(self) -> None:
+        for process in self:
+            self._remove(process)
+        self._deaths.close()
+
+    def _add(self, pid: int) -> Process:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno in (EMFILE, ENFILE):
+                message = "the daemon has no file descriptor left for another process; raise its limit (ulimit -n)"
+                raise SynosError(EAGAIN, message) from None
+            raise ProcessLookupError(pid) from None
+        try:
+            process = Process(pid, pidfd, procfs.stat(pid))
+            self._deaths.register(pidfd, select.EPOLLIN)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        self._processes[pid] = process
+        self._by_pidfd[pidfd] = process
+        self.entered += 1
+        log.debug("pid %d takes part", pid)
+        return process
+
+    def _remove(self, process: Process) -> None:
+        if process.ended:
+            return
+        log.debug("pid %d has ended", process.pid)
+        self._deaths.unregister(process.pidfd)
+        del self._processes[process.pid], self._by_pidfd[process.pidfd]
+        process.close()
+        for forget in self.at_exit:
+            forget(process)

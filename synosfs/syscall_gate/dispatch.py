@@ -1,0 +1,177 @@
+"""SyscallDispatcher: from a request to its reply.
+
+The straight path: find the row, bind the arguments, call the handler with the caller's rights, make a reply. A handler
+answers at once, or says how it wants to wait; only then is anything awaited, and the call is parked. The dispatcher
+keeps the statistics and turns every SynosError into a reply; nothing else may come out of a handler.
+"""
+
+import time
+from collections.abc import Sequence
+from errno import EAGAIN, ECANCELED, EINTR, ENOBUFS, ETIMEDOUT
+from typing import Any, NamedTuple
+
+import trio
+
+from synosfs.errors import SynosError, WouldBlock
+from synosfs.ipc import host
+from synosfs.syscall_gate import table
+from synosfs.syscall_gate.parking import Blocking, Caller, InTurn, OnAvatar, Parking
+from synosfs.syscall_gate.record import Reply, Request
+from synosfs.syscall_gate.spec import Row, bind
+from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
+
+#: A long batch lets others in after this long, in nanoseconds.
+_SLICE = 2_000_000
+
+#: The most bytes that the replies of one session may hold unread, and those of one batch at all.
+MAX_REPLIES = 16 << 20
+
+_perf = time.perf_counter_ns
+
+#: Calls whose native form has a time-out of its own and says EAGAIN when it passes (semop(2)).
+_TIMED_OUT_SAYS_EAGAIN = frozenset({"semop", "semtimedop"})
+
+
+class _Call(NamedTuple):
+    """All that the hot path needs of a call, found by one look-up."""
+
+    row: Row
+    counter: CallCounter
+    data_at: int  # where its data stands among the values; -1: it takes none
+
+
+class _Waiting(NamedTuple):
+    """A call that cannot be answered now, and what it is waiting for."""
+
+    call: _Call
+    values: Sequence[Any]
+    timeout: float | None
+    blocking: Blocking
+
+
+class SyscallDispatcher:
+    """Runs requests. One for the mount; used from the trio thread only."""
+
+    def __init__(self, parking: Parking, statistics: SyscallStatistics) -> None:
+        self.parking = parking
+        self.statistics = statistics
+        self._calls: dict[str | int, _Call] = {}
+        for row in table.ROWS:
+            kinds = [param.kind.label for param in row.params]
+            data_at = kinds.index("data") if "data" in kinds else -1
+            call = _Call(row, statistics.counter(row.name, ipc=table.is_ipc(row)), data_at)
+            self._calls[row.name] = call
+            if row.number is not None:
+                self._calls[row.number] = call
+        self._unknown = statistics.counter("unknown")
+
+    async def call(self, caller: Caller, request: Request) -> Reply:
+        """Answer one request."""
+        answer = self._begin(caller, request)
+        return answer if isinstance(answer, Reply) else await self._finish(caller, answer)
+
+    async def call_all(self, caller: Caller, requests: list[Request]) -> list[Reply]:
+        """Answer a batch in order. A signal ends it: the call that waited answers EINTR, what follows is not run."""
+        replies: list[Reply] = []
+        held = 0
+        begin, began = self._begin, _perf()
+        for request in requests:
+            answer = begin(caller, request)
+            if isinstance(answer, Reply):
+                replies.append(answer)
+            else:
+                replies.append(await self._finish(caller, answer))
+                if replies[-1].errno in (EINTR, ECANCELED):
+                    message = "not run: a call before it in the batch was interrupted"
+                    return replies + [Reply(-1, errno=ECANCELED, message=message)] * (len(requests) - len(replies))
+            data = replies[-1].data
+            if data is not None:
+                held += len(data)
+                if held > MAX_REPLIES:
+                    message = "not run: the replies of this batch hold 16 MiB already; make smaller batches"
+                    return replies + [Reply(-1, errno=ENOBUFS, message=message)] * (len(requests) - len(replies))
+            if _perf() - began > _SLICE:
+                await trio.lowlevel.checkpoint()
+                began = _perf()
+        return replies
+
+    def _begin(self, caller: Caller, request: Request) -> Reply | _Waiting:
+        """Answer without waiting, or say how to wait. This is the hot path: no coroutine, no thread."""
+        began = _perf()
+        call = self._calls.get(request.call)
+        counter = self._unknown if call is None else call.counter
+        try:
+            if call is None:
+                table.find(request.call)  # raises: says what is wrong with the name
+                raise AssertionError(request.call)
+            if caller.credentials is host.OWN:
+                answer = _run(call, caller, request)
+            else:
+                with host.acting_as(caller.credentials):
+                    answer = _run(call, caller, request)
+        except SynosError as error:
+            answer = self._failed(caller, counter, error)
+        if isinstance(answer, Reply):
+            counter.add(_perf() - began)
+            caller.process.calls += 1
+        return answer
+
+    async def _finish(self, caller: Caller, waiting: _Waiting) -> Reply:
+        """Park the call until it has an answer."""
+        (row, counter, _), values, timeout, blocking = waiting
+        timed_out = EAGAIN if row.name in _TIMED_OUT_SAYS_EAGAIN else ETIMEDOUT
+        try:
+            answer = await self.parking.wait(caller, described(row, values), blocking, timeout, timed_out)
+            reply = answer if isinstance(answer, Reply) else Reply(answer)
+            if reply.data is not None:
+                counter.bytes += len(reply.data)
+        except SynosError as error:
+            reply = self._failed(caller, counter, error)
+        counter.add_blocked()
+        caller.process.calls += 1
+        return reply
+
+    def _failed(self, caller: Caller, counter: CallCounter, error: SynosError) -> Reply:
+        counter.errnos[error.errno] += 1
+        caller.process.errors += 1
+        return Reply(-1, errno=error.errno, message=error.message)
+
+
+def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
+    """Bind, handle, and if the handler would wait, attempt once. Runs with the caller's rights."""
+    row, counter, data_at = call
+    values, timeout = bind(row, request)
+    answer = row.handler(caller, *values)
+    if not isinstance(answer, (int, Reply)):
+        if not isinstance(answer, (InTurn, OnAvatar)):
+            return _must_wait(_Waiting(call, values, timeout, answer), caller)
+        try:
+            blocking, answer = answer, answer.attempt()
+        except WouldBlock:
+            return _must_wait(_Waiting(call, values, timeout, blocking), caller)
+    if data_at >= 0:
+        counter.bytes += len(values[data_at])
+    if isinstance(answer, Reply):
+        if answer.data is not None:
+            counter.bytes += len(answer.data)
+        return answer
+    return Reply(answer)
+
+
+def _must_wait(waiting: _Waiting, caller: Caller) -> _Waiting:
+    if caller.nonblock:
+        name = waiting.call.row.name
+        raise SynosError(EAGAIN, f"{name} would wait, and this session was opened with O_NONBLOCK")
+    return waiting
+
+
+def described(row: Row, values: Sequence[Any]) -> str:
+    """A call as strace writes it, for people: ``msgrcv(3, 8192, 0, 0)``."""
+    return f"{row.name}({', '.join(_shown(value) for value in values if value is not None)})"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes):
+        text = value[:32].decode("utf-8", "backslashreplace")
+        return repr(text) + "..." * (len(value) > 32)
+    return str(value)

@@ -1,0 +1,101 @@
+"""Signals to callers that are blocked in the mount.
+
+A blocked caller sleeps inside the kernel's FUSE client, in state S. When an unblocked signal is pending for it, SIGKILL
+included, the kernel sends FUSE_INTERRUPT to the daemon and lets the caller go on sleeping in state D until its request is
+answered (``request_wait_answer`` in fs/fuse/dev.c). pyfuse3 does not hand FUSE_INTERRUPT on, but its arrival can be
+noticed (``notice``), and the state D then tells who it was for. So an interrupt costs one look at each parked caller,
+and nothing is polled between interrupts but a slow look for safety's sake.
+
+The thread that waits is the one that opened the session, unless the descriptor was handed on to a child or another
+thread; then it is found by the session's inode number, in the descriptors of the threads that wait in FUSE.
+"""
+
+import errno
+import os
+import time
+
+import trio
+
+from synosfs import procfs
+from synosfs.errors import SynosError
+from synosfs.syscall_gate.parking import Parked, Parking
+
+#: When to look after a notice, in seconds: the caller may not have fallen asleep again at the first look.
+_LOOKS = (0.0, 0.0005, 0.002, 0.01, 0.05)
+
+#: Look this often without a notice, in seconds.
+_SLOW_LOOK = 2.0
+
+#: Look for at most this share of the time, however many callers are parked and however often they are signalled.
+_SHARE = 0.2
+
+
+class InterruptWatch:
+    """Ends parked calls whose caller was signalled, with EINTR."""
+
+    def __init__(self, parking: Parking) -> None:
+        self._parking = parking
+        self._noticed = trio.Event()
+
+    def notice(self) -> None:
+        """A message came through FUSE that no handler got: probably an interrupt."""
+        self._noticed.set()
+
+    async def run(self) -> None:
+        """Run for as long as the daemon does."""
+        while True:
+            with trio.move_on_after(_SLOW_LOOK):
+                await self._noticed.wait()
+            self._noticed = trio.Event()
+            for pause in _LOOKS:
+                await trio.sleep(pause)
+                began = time.perf_counter()
+                self._look()
+                await trio.sleep((time.perf_counter() - began) / _SHARE)
+                if not len(self._parking):
+                    break
+
+    def _look(self) -> None:
+        strangers = []
+        for parked in self._parking:
+            state = _state(parked.caller.waiter)
+            if state == "interrupted":
+                _end(parked)
+            elif state == "elsewhere":
+                strangers.append(parked)
+        if strangers:
+            waiting = _threads_by_inode()
+            for parked in strangers:
+                tid = waiting.get(parked.caller.inode)
+                if tid is not None and _state(tid) == "interrupted":
+                    _end(parked)
+
+
+def _end(parked: Parked) -> None:
+    parked.end(SynosError(errno.EINTR, f"{parked.what}: interrupted by a signal"))
+
+
+def _state(tid: int) -> str:
+    """``waiting`` in FUSE, ``interrupted`` there, or ``elsewhere``."""
+    try:
+        state = procfs.stat(tid).state
+    except ProcessLookupError:
+        return "elsewhere"
+    in_fuse = procfs.waits_for_fuse(tid)
+    if in_fuse is False:
+        return "elsewhere"
+    return "interrupted" if state == "D" else "waiting"
+
+
+def _threads_by_inode() -> dict[int, int]:
+    """The threads that wait in FUSE, by the inode number of the file that they read or write."""
+    threads = {}
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            tids = [int(tid) for tid in os.listdir(f"/proc/{process}/task")]
+        except OSError:
+            continue  # it ended meanwhile
+        for tid in tids:
+            if procfs.waits_for_fuse(tid) and (inode := procfs.inode_in_use(tid)) is not None:
+                threads[inode] = tid
+    return threads

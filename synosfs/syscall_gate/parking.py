@@ -1,0 +1,202 @@
+"""Blocked calls, and how each one ends.
+
+Whoever is blocked is *parked* here, with who, what, and since when; ``proc/<pid>/blocked`` and ``stats`` show it. A parked
+call ends in one of six ways, and the count of parked callers then falls again:
+
+======================  ==========================================================================================
+its result              the host call succeeded, or failed by itself (EIDRM: the object was removed)
+EINTR                   a signal, SIGKILL included, reached the caller (``interrupted``)
+ETIMEDOUT, or EAGAIN    its time-out passed (the errno of the native timed call, where there is one)
+EAGAIN                  at once, on a session opened with O_NONBLOCK: such a call is never parked
+ESRCH                   its process died while another process held the session
+ECANCELED               the mount is going away (``close``)
+======================  ==========================================================================================
+
+How a blocked call waits is one of three shapes that a handler may answer with: ``InTurn``, ``OnAvatar``, ``Until``.
+"""
+
+import errno
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import trio
+
+from synosfs.credentials import Credentials
+from synosfs.errors import SynosError, WouldBlock
+from synosfs.ipc import host
+from synosfs.ipc.manager import IPCManager
+from synosfs.process.host_thread import ThreadPool
+from synosfs.process.table import Process
+
+T = TypeVar("T")
+
+
+class InTurn(NamedTuple):
+    """Wait without taking, in a line of those who wait for the same thing, then attempt.
+
+    ``watch`` blocks in a host thread until ``attempt`` may succeed, and takes nothing. Only the head of the line
+    watches, so a thousand callers who wait for one thing cost one thread and one wake-up, and are served in order.
+    A caller that is cancelled has taken nothing.
+    """
+
+    line: Hashable
+    attempt: Callable[[], Any]
+    watch: Callable[[], Any]
+    give_back: Callable[[Any], None]
+
+
+class OnAvatar(NamedTuple):
+    """The host call itself blocks, in a thread of the caller's avatar."""
+
+    attempt: Callable[[], Any]
+    call: Callable[[], Any]
+
+
+class Until(NamedTuple):
+    """Wait for something that trio can await; ``finish`` makes the answer."""
+
+    wait: Callable[[], Awaitable[Any]]
+
+
+Blocking = InTurn | OnAvatar | Until
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """Who makes a call: one open session of one process.
+
+    ``tid`` is the thread that calls, ``waiter`` the one that opened the session and, unless the descriptor was handed
+    on, waits in it (another one only on ``proc/<pid>/syscall``); ``inode`` is the session's own inode number, by which
+    the waiting thread can be found when it is yet another.
+    """
+
+    ipc: IPCManager
+    process: Process
+    tid: int
+    waiter: int
+    credentials: Credentials
+    nonblock: bool = False
+    inode: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Parked:
+    """One blocked call; ``since`` on the monotonic clock, in seconds."""
+
+    caller: Caller
+    what: str
+    since: float
+    scope: trio.CancelScope
+    reason: SynosError | None = None
+
+    def end(self, reason: SynosError) -> None:
+        """End the call with this error, unless it has a result by the time it can be stopped."""
+        if self.reason is None:
+            self.reason = reason
+            self.scope.cancel()
+
+
+class ParkingStatistics(NamedTuple):
+    """How many calls are parked now, were ever, and ended by each reason."""
+
+    parked: int
+    total: int
+    ended: dict[str, int]
+
+
+class Parking:
+    """All parked calls. Used from the trio thread only."""
+
+    def __init__(self) -> None:
+        self._parked: set[Parked] = set()
+        self._lines: dict[Hashable, tuple[trio.StrictFIFOLock, list[int]]] = {}
+        self._watchers = ThreadPool("watcher")
+        self._closing = False
+        self._total = 0
+        self._ended: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[Parked]:
+        return iter(list(self._parked))
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    def statistics(self) -> ParkingStatistics:
+        return ParkingStatistics(len(self._parked), self._total, dict(self._ended))
+
+    async def wait(
+        self, caller: Caller, what: str, blocking: Blocking, timeout: float | None, timed_out: int = errno.ETIMEDOUT
+    ) -> Any:
+        """Park until the call has a result. Raises the error that it ends with; ``timed_out`` is the time-out's errno."""
+        if self._closing:
+            raise _going_away()
+        parked = Parked(caller, what, time.monotonic(), trio.CancelScope())
+        self._parked.add(parked)
+        self._total += 1
+        ended_by = "result"
+        try:
+            with parked.scope, trio.move_on_after(float("inf") if timeout is None else timeout):
+                return await self._wait(caller, parked, blocking)
+            error = parked.reason or SynosError(timed_out, f"{what}: nothing came within {timeout:g} s")
+            raise error
+        except SynosError as error:
+            ended_by = errno.errorcode.get(error.errno, str(error.errno))
+            raise
+        finally:
+            self._parked.discard(parked)
+            self._ended[ended_by] = self._ended.get(ended_by, 0) + 1
+
+    def end_process(self, process: Process) -> None:
+        """Its process is dead: nobody is left to take the answers of its sessions."""
+        for parked in self:
+            if parked.caller.process is process:
+                parked.end(SynosError(errno.ESRCH, f"process {process.pid} has ended"))
+
+    def close(self) -> None:
+        """End every parked call, and park none from now on."""
+        self._closing = True
+        for parked in self:
+            parked.end(_going_away())
+        self._watchers.close()
+
+    async def _wait(self, caller: Caller, parked: Parked, blocking: Blocking) -> Any:
+        match blocking:
+            case InTurn():
+                return await self._wait_in_turn(caller, parked, blocking)
+            case OnAvatar(call=call):
+                return await caller.process.avatar.run(caller.credentials, call)
+            case Until(wait=wait):
+                return await wait()
+
+    async def _wait_in_turn(self, caller: Caller, parked: Parked, blocking: InTurn) -> Any:
+        lock, users = self._lines.setdefault(blocking.line, (trio.StrictFIFOLock(), [0]))
+        users[0] += 1
+        try:
+            async with lock:
+                while parked.reason is None:
+                    try:
+                        with host.acting_as(caller.credentials):
+                            return blocking.attempt()
+                    except WouldBlock:
+                        pass
+                    taken = await self._watchers.run(caller.credentials, blocking.watch)
+                    if taken is not None:
+                        if parked.reason is None:
+                            return taken
+                        blocking.give_back(taken)
+                await trio.lowlevel.checkpoint()  # delivers the cancellation that made ``reason``
+        except SynosError as error:
+            # It was there when the wait began: an id that is unknown now was removed meanwhile.
+            if error.errno == errno.EINVAL:
+                raise SynosError(errno.EIDRM, f"{parked.what}: the object was removed while the call waited") from None
+            raise
+        finally:
+            users[0] -= 1
+            if not users[0]:
+                self._lines.pop(blocking.line, None)
+
+
+def _going_away() -> SynosError:
+    return SynosError(errno.ECANCELED, "the mount is going away")

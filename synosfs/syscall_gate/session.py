@@ -1,0 +1,158 @@
+"""A session: one open file of the gate. Requests come in by writes, replies go out by reads, in order.
+
+It is a stream: offsets do not matter, with one exception that shells need. bash's ``read`` takes more bytes than the
+line it wants and seeks back over the rest; a read that goes back over bytes just read gets them again.
+
+``Gate`` makes the callers: it alone decides who a session acts as, from what the kernel said at open.
+"""
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from synosfs import credentials
+from synosfs.credentials import Credentials
+from synosfs.errors import SynosError
+from synosfs.ipc import host
+from synosfs.ipc.manager import IPCManager
+from synosfs.process.table import Process, ProcessTable
+from synosfs.syscall_gate.codecs import Notation, Record, RequestStream, encode
+from synosfs.syscall_gate.dispatch import MAX_REPLIES, SyscallDispatcher
+from synosfs.syscall_gate.parking import Caller
+from synosfs.syscall_gate.record import Reply, Request
+
+Translate = Callable[[Request], Request]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Where sessions begin."""
+
+    processes: ProcessTable
+    dispatcher: SyscallDispatcher
+    ipc: IPCManager
+
+    def caller(self, tid: int, uid: int, gid: int) -> Caller:
+        """The thread that opens a file to take part, with the rights that it has now. ESRCH when it is gone."""
+        process = self.processes.enter(tid)
+        return Caller(self.ipc, process, tid, tid, effective(tid, uid, gid))
+
+    def caller_for(self, process: Process, tid: int, uid: int, gid: int) -> Caller:
+        """``tid`` opens the gate on behalf of ``process``.
+
+        As ptrace(2) would have it: all of the process's ids must be the opener's, and its rights may not be more than
+        the opener's own; a privileged opener (CAP_SYS_PTRACE) may act for everybody. Else EPERM.
+        """
+        opener = effective(tid, uid, gid)
+        try:
+            ids = credentials.identifiers(process.pid)
+        except (FileNotFoundError, ProcessLookupError):
+            raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
+        theirs = effective(process.pid, ids.uids[1], ids.gids[1])
+        if not opener.capabilities & credentials.CAP_SYS_PTRACE:
+            same = set(ids.uids) == {uid} and set(ids.gids) == {gid} and set(ids.groups) <= {*opener.groups, gid}
+            if not same:
+                raise SynosError(errno.EPERM, f"process {process.pid} has other rights than the caller")
+        lent = theirs._replace(capabilities=theirs.capabilities & opener.capabilities)
+        return Caller(self.ipc, process, process.pid, tid, host.OWN if lent == host.OWN else lent)
+
+    def session(self, caller: Caller, *, readable: bool, translate: Translate | None = None) -> "Session":
+        """A session of ``caller``; ``translate`` turns what is written into the system call that it stands for."""
+        return Session(self.dispatcher, caller, readable, translate)
+
+    def last_reply(self, tid: int) -> bytes:
+        """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has."""
+        for process in self.processes.ancestry(tid):
+            if process.last_reply is not None:
+                return process.last_reply
+        return b""
+
+
+def effective(tid: int, uid: int, gid: int) -> Credentials:
+    """The credentials of a live thread; the daemon's own object where they equal the daemon's."""
+    try:
+        found = credentials.of_thread(tid, uid, gid)
+    except (FileNotFoundError, ProcessLookupError):
+        raise SynosError(errno.ESRCH, f"thread {tid} has ended, or is outside the mount's pid namespace") from None
+    return host.OWN if found == host.OWN else found
+
+
+@dataclass(slots=True)
+class Session:
+    """The requests and replies of one open file. Its writes come one at a time: the kernel holds the inode's lock."""
+
+    dispatcher: SyscallDispatcher
+    caller: Caller
+    readable: bool
+    translate: Translate | None = None
+    _requests: RequestStream = field(default_factory=RequestStream)
+    _replies: bytearray = field(default_factory=bytearray)
+    _read: int = 0  # how much of _replies has been read; kept until the next write, for a reader that goes back
+    _offset: int = 0  # where the file's position is after the last read or write
+
+    async def write(self, offset: int, piece: bytes) -> int:
+        """Take a piece of a request, and run every request that it completes.
+
+        Raises the error of a text request that is alone in its write; all other errors are in the replies. ENOBUFS:
+        the caller does not read its replies. ESRCH: the process that opened the session has ended.
+        """
+        if len(self._replies) - self._read > MAX_REPLIES:
+            raise SynosError(errno.ENOBUFS, "16 MiB of replies are unread in this session: read them first")
+        self._offset = offset + len(piece)
+        error = await self._run(self._requests.feed(piece))
+        if error is not None:
+            raise error
+        return len(piece)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """The next bytes of the replies; nothing when all have been read."""
+        await self._run(self._requests.finish())
+        back = self._offset - offset
+        if 0 < back <= self._read:
+            self._read -= back
+        chunk = bytes(self._replies[self._read : self._read + size])
+        self._read += len(chunk)
+        self._offset = offset + len(chunk)
+        return chunk
+
+    async def close(self) -> None:
+        """Run a request that the writer left without a newline."""
+        await self._run(self._requests.finish())
+
+    async def _run(self, records: list[Record]) -> SynosError | None:
+        """Answer the records of one write. Returns the error of a single text request, if it failed."""
+        if not records:
+            return None
+        process = self.caller.process
+        answers = []
+        failed = None
+        for record in records:
+            if not process.is_alive():
+                raise SynosError(errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew")
+            if self.translate is not None and record.error is None:
+                record = _translated(record, self.translate)
+            if record.error is not None:
+                replies = [Reply(-1, errno=record.error.errno, message=record.error.message)]
+            elif len(record.requests) == 1:
+                replies = [await self.dispatcher.call(self.caller, record.requests[0])]
+            else:
+                replies = await self.dispatcher.call_all(self.caller, record.requests)
+            ids = [request.id for request in record.requests] or [None]
+            answers.append(encode(record.notation, replies, ids, record.batch))
+            if len(records) == 1 and record.notation is Notation.TEXT and replies[0].errno:
+                failed = SynosError(replies[0].errno, replies[0].message)
+        answer = b"".join(answers)
+        process.last_reply = answer
+        if self.readable:
+            del self._replies[: self._read]
+            self._read = 0
+            self._replies += answer
+        return failed
+
+
+def _translated(record: Record, translate: Translate) -> Record:
+    try:
+        record.requests = [translate(request) for request in record.requests]
+    except SynosError as error:
+        record.error = error
+    return record

@@ -1,0 +1,99 @@
+"""System V message queue calls: msgget(2), msgsnd(2), msgrcv(2), msgctl(2)."""
+
+import errno
+from typing import Any
+
+from synosfs import abi
+from synosfs.errors import SynosError
+from synosfs.ipc import sysv_msg
+from synosfs.ipc.sysv_msg import Message, MessageQueue
+from synosfs.syscall_gate.parking import Blocking, Caller, InTurn, OnAvatar
+from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
+
+
+def sys_msgget(caller: Caller, key: int, flags: int) -> int:
+    return sysv_msg.get(key, flags).msqid
+
+
+def sys_msgsnd(caller: Caller, msqid: int, mtype: int, data: bytes, flags: int) -> int | Blocking:
+    queue = MessageQueue(msqid)
+
+    def attempt() -> int:
+        queue.send_nowait(mtype, data, flags)
+        caller.ipc.sent(msqid, caller.process.pid)
+        return 0
+
+    def send() -> int:
+        queue.send(mtype, data, flags)
+        caller.ipc.sent(msqid, caller.process.pid)
+        return 0
+
+    return attempt() if flags & abi.IPC_NOWAIT else OnAvatar(attempt, send)
+
+
+def sys_msgrcv(caller: Caller, msqid: int, size: int, mtype: int, flags: int) -> Reply | Blocking:
+    queue = MessageQueue(msqid)
+
+    def attempt() -> Reply:
+        message = queue.receive_nowait(size, mtype, flags)
+        if not flags & abi.MSG_COPY:
+            caller.ipc.received(msqid, caller.process.pid)
+        return _received(message)
+
+    if flags & abi.IPC_NOWAIT:
+        return attempt()
+    if flags & abi.MSG_COPY:
+        raise SynosError(errno.EINVAL, "MSG_COPY looks and never waits: it needs IPC_NOWAIT")
+    return receive_in_turn(queue, attempt, mtype, flags)
+
+
+def receive_in_turn(queue: MessageQueue, attempt: Any, mtype: int, flags: int = 0) -> InTurn:
+    """Receive as soon as a message of the type is there, each caller in the order of coming."""
+
+    def watch() -> Reply | None:
+        taken = queue.wait_message(mtype, flags)
+        return None if taken is None else _received(taken)
+
+    def give_back(reply: Reply) -> None:
+        # The watcher had to take an empty message for a caller that is gone. It goes to the end of the queue.
+        queue.send_nowait(reply.results["mtype"], b"")
+
+    return InTurn(("msg", queue.msqid, mtype, flags & abi.MSG_EXCEPT), attempt, watch, give_back)
+
+
+def sys_msgctl(
+    caller: Caller,
+    msqid: int,
+    cmd: int,
+    uid: int | None,
+    gid: int | None,
+    mode: int | None,
+    qbytes: int | None,
+) -> int | Reply:
+    queue = MessageQueue(msqid)
+    match cmd:
+        case abi.IPC_STAT:
+            return Reply(0, _fields(caller, queue.status()))
+        case abi.IPC_SET:
+            queue.set(uid, gid, mode, qbytes)
+            return 0
+        case abi.IPC_RMID:
+            queue.remove()
+            return 0
+        case abi.IPC_INFO | abi.MSG_INFO:
+            limits = sysv_msg.limits(cmd)
+            return Reply(limits.highest, limits.values)
+        case abi.MSG_STAT | abi.MSG_STAT_ANY:
+            status = sysv_msg.stat_slot(msqid, cmd)
+            return Reply(status.msqid, _fields(caller, status))
+    raise SynosError(errno.EINVAL, f"msgctl has no command {cmd}")
+
+
+def _received(message: Message) -> Reply:
+    return Reply(len(message.data), {"mtype": message.mtype}, message.data)
+
+
+def _fields(caller: Caller, status: sysv_msg.QueueStatus) -> dict[str, int]:
+    fields: dict[str, int] = caller.ipc.with_true_pids(status)._asdict()
+    del fields["msqid"]
+    return fields | {"key": Hexadecimal(status.key), "mode": Octal(status.mode)}

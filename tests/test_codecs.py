@@ -1,0 +1,486 @@
+"""Framing and the notations: which bytes make which records, however they arrive, and how replies are written."""
+
+import base64
+import errno
+import time
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from synosfs.syscall_gate.codecs import MAX_BATCH, Notation, Record, RequestStream, encode
+from synosfs.syscall_gate.object_end import ObjectEnd
+from synosfs.syscall_gate.record import MAX_DATA, MAX_RECORD, Bare, Hexadecimal, Octal, Reply, Request
+from synosfs.syscall_gate.text import quote
+
+TEXT, JSON, MSGPACK = Notation.TEXT, Notation.JSON, Notation.MSGPACK
+TOO_LARGE = "a record may hold 1 MiB of data, and this one is larger"
+GETPID = Request("getpid")
+
+to_json = msgspec.json.encode
+to_msgpack = msgspec.msgpack.encode
+
+
+def records(*pieces: bytes) -> list[Record]:
+    """What a session's stream makes of these writes and the close after them."""
+    stream = RequestStream()
+    return [record for piece in pieces for record in stream.feed(piece)] + stream.finish()
+
+
+def shown(found: list[Record]) -> list[tuple]:
+    """Records as values that can be compared."""
+    return [(r.notation, r.requests, r.batch, r.error and (r.error.errno, r.error.message)) for r in found]
+
+
+def calls(found: list[Record]) -> list[str | int]:
+    assert [r.error for r in found] == [None] * len(found)
+    return [request.call for record in found for request in record.requests]
+
+
+def error_of(*pieces: bytes) -> tuple[int, str]:
+    (record,) = records(*pieces)
+    assert record.error is not None
+    assert record.requests == []
+    return record.error.errno, record.error.message
+
+
+def split(data: bytes, sizes: list[int]) -> list[bytes]:
+    """``data`` in pieces of these sizes, and what is left."""
+    pieces = []
+    for size in sizes:
+        pieces.append(data[:size])
+        data = data[size:]
+    return [piece for piece in [*pieces, data] if piece]
+
+
+# --- framing ---
+
+
+@pytest.mark.parametrize(
+    ("piece", "notation", "batch"),
+    [
+        (b"getpid\n", TEXT, False),
+        (b"getpid()\n", TEXT, False),
+        (b'{"call":"getpid"}\n', JSON, False),
+        (b' \n\t[{"call":"getpid"}]\n', JSON, True),
+        (to_msgpack({"call": "getpid"}), MSGPACK, False),
+        (to_msgpack([{"call": "getpid"}]), MSGPACK, True),
+        (b"\xde\x00\x01\xa4call\xa6getpid", MSGPACK, False),
+        (b"\xdf\x00\x00\x00\x01\xa4call\xa6getpid", MSGPACK, False),
+        (b"\xdc\x00\x01\x81\xa4call\xa6getpid", MSGPACK, True),
+        (b"\xdd\x00\x00\x00\x01\x81\xa4call\xa6getpid", MSGPACK, True),
+    ],
+)
+def test_the_first_byte_tells_the_notation(piece: bytes, notation: Notation, batch: bool) -> None:
+    assert shown(records(piece)) == [(notation, [GETPID], batch, None)]
+
+
+def test_notations_may_follow_one_another_in_one_piece() -> None:
+    piece = b"a\n" + to_msgpack({"call": "b"}) + b'{"call":"c"}\n' + to_msgpack([{"call": "d"}]) + b"\n e"
+    assert calls(records(piece)) == ["a", "b", "c", "d", "e"]
+
+
+def test_blank_lines_and_comments_make_no_record() -> None:
+    assert records(b"\n \n# one\n", b"  # two\n", b"#three", b"\t") == []
+
+
+@pytest.mark.parametrize("piece", [b"getpid", b'{"call":"getpid"}', b' [{"call":"getpid"}] \t'])
+def test_a_piece_without_a_newline_is_a_record_at_once(piece: bytes) -> None:
+    assert calls(RequestStream().feed(piece)) == ["getpid"]
+
+
+@pytest.mark.parametrize("size", [512, 4096, 1 << 17, (1 << 20) - 4096, (1 << 20) - 1])
+def test_text_in_a_piece_that_may_be_a_full_buffer_goes_on_in_the_next(size: int) -> None:
+    stream = RequestStream()
+    begin = b"write 1 ".ljust(size, b"x")
+    assert stream.feed(begin) == []
+    (record,) = stream.feed(b"yz")
+    assert record.requests == [Request("write", [Bare(b"1"), Bare(begin[8:] + b"yz")])]
+
+
+@pytest.mark.parametrize("piece", [b"getpid".ljust(512), b'{"call":"getpid"', to_msgpack({"call": "getpid"})[:-1]])
+def test_finish_completes_or_refuses_what_is_pending(piece: bytes) -> None:
+    stream = RequestStream()
+    assert stream.feed(piece) == []
+    (record,) = stream.finish()
+    assert (record.error is None) == (record.notation is TEXT)
+    assert stream.finish() == []
+    assert calls(stream.feed(b"getpid\n")) == ["getpid"]
+
+
+def test_json_without_a_newline_waits_while_it_is_unfinished() -> None:
+    stream = RequestStream()
+    pieces = [b'{"call":"f",', b'"kwargs":{"a":1}', b',"args":["}"', b',"{}', b'"]', b"}"]
+    assert [stream.feed(piece) for piece in pieces[:-1]] == [[]] * 5
+    (record,) = stream.feed(pieces[-1])
+    assert record.requests == [Request("f", ["}", "{}"], {"a": 1})]
+
+
+def test_a_full_buffer_that_ends_amid_json_is_no_error() -> None:
+    stream = RequestStream()
+    record = to_json({"call": "f", "args": [{"x": "y" * 600}, {}]})
+    cut = record.replace(b"y", b"", record.index(b"}") % 512)
+    cut = b" " * (-(cut.index(b"}") + 1) % 512) + cut
+    assert stream.feed(cut[: cut.index(b"}") + 1]) == []
+    assert calls(stream.feed(cut[cut.index(b"}") + 1 :])) == ["f"]
+
+
+names = st.sampled_from(["getpid", "msgsnd", "ü"])
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), st.text())
+json_values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4), max_leaves=6)
+values = st.one_of(json_values, st.binary(max_size=900))
+fields = {
+    "args": st.lists(json_values, max_size=4),
+    "id": st.one_of(st.integers(), st.text()),
+    "timeout": st.floats(0, 9),
+}
+json_requests = st.fixed_dictionaries({"call": names}, optional=fields)
+requests = st.fixed_dictionaries(
+    {"call": names},
+    optional=fields
+    | {
+        "args": st.lists(values, max_size=4),
+        "id": st.integers(-(2**63), 2**64 - 1),
+        "data": st.one_of(st.text(max_size=400), st.binary(max_size=900)),
+        "kwargs": st.dictionaries(st.text(), values, max_size=2),
+    },
+)
+objects = st.one_of(requests, st.lists(requests, max_size=5))
+text_lines = st.lists(st.one_of(st.integers().map(str), st.binary(max_size=700).map(quote)), max_size=4).map(
+    lambda words: " ".join(["write", *words]).encode() + b"\n"
+)
+json_lines = st.one_of(json_requests, st.lists(json_requests, max_size=5)).map(lambda value: to_json(value) + b"\n")
+packed = objects.map(to_msgpack)
+
+
+@given(st.lists(packed, max_size=5).map(b"".join), st.lists(st.integers(1, 300)))
+def test_messagepack_records_are_the_same_in_any_pieces(data: bytes, sizes: list[int]) -> None:
+    assert shown(records(*split(data, sizes))) == shown(records(data))
+
+
+@settings(max_examples=25)
+@given(packed)
+def test_messagepack_records_are_the_same_byte_by_byte(data: bytes) -> None:
+    assert shown(records(*split(data, [1] * len(data)))) == shown(records(data))
+
+
+@given(
+    st.lists(
+        st.one_of(text_lines, json_lines, packed, st.sampled_from([b"\n", b"# x\n", b'f "\n', b"{]\n"])), max_size=9
+    ),
+    st.lists(st.integers(1, 3).map(lambda blocks: blocks * 512)),
+)
+def test_records_are_the_same_in_full_buffers_as_one_by_one(parts: list[bytes], sizes: list[int]) -> None:
+    alone = [record for part in parts for record in shown(records(part))]
+    assert shown(records(*split(b"".join(parts), sizes))) == alone
+
+
+@given(st.one_of(json_requests, st.lists(json_requests, min_size=1)).map(to_json), st.lists(st.integers(1, 9)))
+def test_a_json_record_without_a_newline_is_the_same_in_any_pieces(data: bytes, sizes: list[int]) -> None:
+    assert shown(records(*split(data, sizes))) == shown(records(data + b"\n"))
+
+
+SEEDS = [
+    b"getpid",
+    b'{"call":',
+    b'"a"}',
+    b"[",
+    b"]",
+    b"\n",
+    b'"',
+    b"\x81\xa4call",
+    b"\x92",
+    b"\xdd\xff\xff",
+    b"\xc1",
+    b"\xdf",
+]
+
+
+@given(st.lists(st.one_of(st.binary(), st.lists(st.sampled_from(SEEDS)).map(b"".join))))
+@example([b"\x82\xa4call\x01\xa4args" + b"\x91" * 100_000])
+@example([b'{"call":1,"args":' + b"[" * 100_000 + b"]"])
+@example([b"\x82\xa4call\x01\xa4args\x91\xc7\x0c\xff" + b"\xff" * 12])
+@example([b'{"call":1,"id":' + b"9" * 5000 + b"}\n"])
+@example([b"\x81\xa4call\xa6\xff\xff\xff\xff\xff\xff", b'{"call":"\xff"}\n'])
+def test_garbage_makes_records_and_errors_and_hurts_nobody(pieces: list[bytes]) -> None:
+    stream = RequestStream()
+    found = [record for piece in pieces for record in stream.feed(piece)] + stream.finish()
+    for record in found:
+        assert bool(record.requests) != (record.error is not None)
+        if record.error is not None:
+            assert record.error.message.isprintable()
+            assert encode(record.notation, [Reply(-1, errno=22, message=record.error.message)], [None], False)
+    assert calls(stream.feed(b"getpid\n")) == ["getpid"]
+
+
+@given(st.binary(max_size=60))
+def test_the_scanner_and_the_decoder_agree_on_where_an_object_ends(data: bytes) -> None:
+    end = ObjectEnd()
+    try:
+        complete = end.search(bytearray(data))
+    except ValueError:
+        complete = False
+    decoded = True
+    try:
+        msgspec.msgpack.decode(data[: end.position] if complete else data, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        decoded = False
+    assert complete == decoded or (data and not complete and b"\xc1" in data)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        to_msgpack([{"call": "f", "args": [1, "abc", b"x"]}] * 40_000),
+        to_json([{"call": "f", "args": [1, "abc", "x"]}] * 40_000),
+        b'write 1 "' + b"x" * 1_000_000 + b'"\n',
+    ],
+)
+def test_a_large_record_in_small_pieces_costs_a_search_not_a_square(record: bytes) -> None:
+    began = time.process_time()
+    whole = records(record)
+    once = time.process_time() - began
+    pieces = split(record, [512] * (len(record) // 512))
+    began = time.process_time()
+    found = records(*pieces)
+    assert calls(found) == calls(whole)
+    # A square would be a thousand times as much.
+    assert time.process_time() - began < 30 * once + 0.5
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize("notation", [TEXT, JSON, MSGPACK])
+def test_a_record_holds_one_mebibyte_of_data_and_not_a_byte_more(notation: Notation) -> None:
+    for size in (MAX_DATA, MAX_DATA + 1):
+        data = b"\xff" * size
+        record = {
+            TEXT: b'write 1 "' + b"\\xff" * size + b'"\n',
+            JSON: to_json({"call": "write", "args": [1], "data64": base64.b64encode(data).decode()}) + b"\n",
+            MSGPACK: to_msgpack({"call": "write", "args": [1, data]}),
+        }[notation]
+        stream = RequestStream()
+        pieces = split(record, [1 << 20] * (len(record) >> 20))
+        (found,) = [found for piece in pieces for found in stream.feed(piece)]
+        if size == MAX_DATA:
+            (request,) = found.requests
+            assert data in (request.data, *request.args)
+        else:
+            assert shown([found]) == [(notation, [], False, (errno.EMSGSIZE, TOO_LARGE))]
+        assert calls(stream.feed(b"getpid\n")) == ["getpid"]
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda big: {"call": "f", "args": [[1, [big]]]},
+        lambda big: {"call": "f", "kwargs": {"a": big}},
+        lambda big: {"call": "f", "data": big},
+        lambda big: [{"call": "f"}, {"call": "f", "data": big}],
+    ],
+)
+def test_data_is_measured_wherever_it_stands(request_of) -> None:
+    for big in ("x" * (MAX_DATA + 1), "ü" * (MAX_DATA // 2 + 1)):
+        assert error_of(to_msgpack(request_of(big))) == (errno.EMSGSIZE, TOO_LARGE)
+        assert error_of(to_json(request_of(big)) + b"\n") == (errno.EMSGSIZE, TOO_LARGE)
+
+
+HUGE = MAX_RECORD + 100_000
+
+
+@pytest.mark.parametrize("size", [4096, 1 << 20])
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"write 1 " + b"x" * HUGE + b"\n",
+        b'{"call":"f","data":"' + b"x" * HUGE + b'"}\n',
+        b"[" + b'{"call":"unlink"},' * (HUGE // 18) + b'{"call":"unlink"}]\n',
+        to_msgpack({"call": "f", "data": b"x" * HUGE}),
+        to_msgpack([{"call": "f", "args": ["abcdefg"]}] * (HUGE // 16)),
+        to_msgpack({"call": "f", "args": [b"x" * (HUGE // 2), b"y" * (HUGE // 2)]}),
+    ],
+)
+def test_a_huge_record_is_emsgsize_once_and_the_stream_goes_on_behind_it(record: bytes, size: int) -> None:
+    stream = RequestStream()
+    pieces = split(record + b"getpid\n", [size] * (len(record) // size + 1))
+    found = []
+    for piece in pieces:
+        found += stream.feed(piece)
+        assert len(stream._pending) <= MAX_RECORD
+    refused, getpid = found
+    assert refused.error is not None
+    assert (refused.error.errno, refused.error.message) == (errno.EMSGSIZE, TOO_LARGE)
+    assert calls([getpid]) == ["getpid"]
+
+
+def test_a_huge_text_record_ends_with_the_piece_that_would_end_any() -> None:
+    stream = RequestStream()
+    (refused,) = [record for _ in range(5) for record in stream.feed(b"x" * (1 << 20))]
+    assert refused.error is not None
+    assert stream.feed(b"x" * 1000) == []
+    assert calls(stream.feed(b"getpid")) == ["getpid"]
+
+
+@pytest.mark.parametrize("begin", [b"x", b'{"', b"\xdd\xff\xff\xff\xff"])
+def test_finish_ends_a_refused_record(begin: bytes) -> None:
+    stream = RequestStream()
+    (refused,) = [record for piece in (begin.ljust(4096), *[b"x" * (1 << 20)] * 5) for record in stream.feed(piece)]
+    assert refused.error is not None
+    assert refused.error.errno == errno.EMSGSIZE
+    assert stream.finish() == []
+    assert calls(stream.feed(b"getpid\n")) == ["getpid"]
+
+
+def test_a_messagepack_header_that_promises_too_much_is_refused_at_once() -> None:
+    (refused,) = RequestStream().feed(b"\x82\xa4call\xa1f\xa4data\xc6\x00\x80\x00\x00")
+    assert refused.error is not None
+    assert refused.error.errno == errno.EMSGSIZE
+
+
+def test_a_batch_has_a_limit() -> None:
+    assert len(records(to_msgpack([{"call": 39}] * MAX_BATCH))[0].requests) == MAX_BATCH
+    found = error_of(to_msgpack([{"call": 39}] * (MAX_BATCH + 1)))
+    assert found == (errno.EMSGSIZE, "a batch may hold 65536 requests, and this one has 65537")
+
+
+# --- requests ---
+
+
+@given(json_requests)
+def test_json_and_messagepack_of_the_same_request_are_equal(request: dict) -> None:
+    request = {name: value for name, value in request.items() if name != "id"} | {"id": 7}
+    (json,) = records(to_json(request) + b"\n")
+    (msgpack,) = records(to_msgpack(request))
+    assert json.requests == msgpack.requests
+
+
+@given(st.binary())
+def test_data64_comes_as_the_bytes_that_messagepack_calls_bin(data: bytes) -> None:
+    (json,) = records(to_json({"call": "f", "data64": base64.b64encode(data).decode()}))
+    (msgpack,) = records(to_msgpack({"call": "f", "data": data}))
+    assert json.requests == msgpack.requests == [Request("f", data=data)]
+
+
+def test_all_fields_of_a_request_arrive() -> None:
+    fields = {
+        "call": 29,
+        "args": [2**64 - 1, -(2**63), 1.5, "x", [1, [2]]],
+        "kwargs": {"a": "b"},
+        "timeout": 5,
+        "id": "i",
+    }
+    for piece in (to_json(fields), to_msgpack(fields)):
+        (record,) = records(piece)
+        assert record.requests == [Request(**fields)]
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [
+        (b'{"args":[]}', "the field call is missing"),
+        (b'{"call":"f","args":3}', "args: expected an array, got int"),
+        (b'{"call":true}', "call: expected int or str, got bool"),
+        (b'{"call":"f","kwargs":[]}', "kwargs: expected an object, got array"),
+        (b'{"call":"f","timeout":"1"}', "timeout: expected float or null, got str"),
+        (b'{"call":"f","id":[]}', "id: expected int or float or str or null, got array"),
+        (b'{"call":"f","data":5}', "data: expected str or bytes, got int"),
+        (b'{"call":"f","data64":"x!"}', "data64: not base64: only base64 data is allowed"),
+        (b'{"call":"f","data":"","data64":""}', "data and data64 are both given"),
+        (b'{"call":"f","arg":[]}', "unknown field arg; did you mean args?"),
+        (b'{"call":"f","\\n":1}', "unknown field \\n; there are call, args, kwargs, timeout, id, data, data64"),
+        (b'[{"call":"f"},{"call":"f","args":3}]', "batch[1].args: expected an array, got int"),
+        (b'[{"call":"f"},{}]', "batch[1]: the field call is missing"),
+        (b"[1]", "batch[0]: expected an object, got int"),
+        (b'{"call":"f","args":[1e999]}', "args[0]: number out of range"),
+        (b"[]", "an empty batch"),
+        (b'{"call" "f"}', "JSON: expected ':' near column 9"),
+        (b'{"call":"f"} {"call":"g"}', "JSON: trailing characters near column 15"),
+        (b'{"call":"f","args":[1,]}', "JSON: trailing comma in array near column 23"),
+        (b'{"call":"\xff"}', "JSON: a string is not UTF-8; other data goes as data64"),
+        (b'{"call":"f"\n', "JSON: unfinished after column 11; one object or array a line"),
+        (b'{"call":1,"args":' + b"[" * 9999 + b"\n", "JSON: nested too deeply"),
+        (b"\x90", "an empty batch"),
+        (b"\x81\xa4call\xc3", "call: expected int or str, got bool"),
+        (b"\x81\xa3arg\x01", "unknown field arg; did you mean args?"),
+        (b"\x81\x01\x01", "a field's name: expected str, got int"),
+        (b"\x91\x01", "batch[0]: expected an object, got int"),
+        (b"\x81\xa4call\xa1\xff", "MessagePack: a string is not UTF-8; other data goes as bin"),
+        (b"\x81\xa4call", "MessagePack: the object is unfinished after 6 bytes"),
+        (b"\x81\xa4call\xc1 and more", "MessagePack: invalid byte 0xc1 at byte 6"),
+        (b'msgsnd 3 1 "hel\n', 'unterminated string starting at column 12: "hel'),
+    ],
+)
+def test_a_malformed_record_is_einval_with_a_message_that_names_the_part(piece: bytes, message: str) -> None:
+    assert error_of(piece) == (errno.EINVAL, message)
+
+
+def test_a_wrong_record_takes_nothing_of_the_next() -> None:
+    pieces = [b'{"call":3.5}\ngetpid\n', to_msgpack({"call": []}) + to_msgpack({"call": "getpid"}), b'f "\ngetpid\n']
+    for wrong, right in map(records, pieces):
+        assert wrong.error is not None
+        assert calls([right]) == ["getpid"]
+
+
+# --- replies ---
+
+REPLIES = [
+    Reply(3),
+    Reply(0, {"read": 3, "write": 4}),
+    Reply(13, {"mtype": 1}, b"hello, kernel"),
+    Reply(2, {}, b"\xff\x00"),
+    Reply(0, {"values": [1, 2**64 - 1], "mode": Octal(0o600), "key": Hexadecimal(-(2**63)), "name": "ü"}),
+    Reply(-1, errno=errno.ENOMSG, message="no message of the desired type"),
+]
+PLAIN = [
+    {"ret": 3},
+    {"ret": 0, "read": 3, "write": 4},
+    {"ret": 13, "mtype": 1, "data": b"hello, kernel"},
+    {"ret": 2, "data": b"\xff\x00"},
+    {"ret": 0, "values": [1, 2**64 - 1], "mode": 0o600, "key": -(2**63), "name": "ü"},
+    {"ret": -1, "errno": "ENOMSG", "message": "no message of the desired type"},
+]
+NO_IDS = [None] * len(REPLIES)
+
+
+def test_a_batch_is_answered_by_one_array_in_order() -> None:
+    assert msgspec.msgpack.decode(encode(MSGPACK, REPLIES, NO_IDS, True)) == PLAIN
+    line = encode(JSON, REPLIES, NO_IDS, True)
+    assert line.count(b"\n") == 1
+    in_json = [*PLAIN]
+    in_json[2:4] = [{"ret": 13, "mtype": 1, "data": "hello, kernel"}, {"ret": 2, "data64": "/wA="}]
+    assert msgspec.json.decode(line) == in_json
+
+
+@pytest.mark.parametrize("notation", [JSON, MSGPACK])
+def test_a_single_request_is_answered_by_one_object_with_its_id(notation: Notation) -> None:
+    decode = msgspec.json.decode if notation is JSON else msgspec.msgpack.decode
+    for id in (0, "", "abc", 2**64 - 1, 1.5):
+        assert decode(encode(notation, [Reply(7)], [id], False)) == {"ret": 7, "id": id}
+
+
+def test_an_id_of_any_size_comes_back_in_json() -> None:
+    (record,) = records(b'{"call":"f","id":123456789012345678901234567890}')
+    assert (
+        encode(JSON, [Reply(0)], [record.requests[0].id], False) == b'{"ret":0,"id":123456789012345678901234567890}\n'
+    )
+
+
+def test_text_replies_follow_one_another() -> None:
+    assert encode(TEXT, REPLIES[:2], [None, None], False) == b"3\n0 read=3 write=4\n"
+
+
+@given(st.binary())
+def test_data_of_a_reply_survives_every_notation(data: bytes) -> None:
+    reply = [Reply(len(data), {}, data)]
+    assert encode(TEXT, reply, [None], False) == b"%d\n%b\n" % (len(data), data)
+    assert msgspec.msgpack.decode(encode(MSGPACK, reply, [None], False))["data"] == data
+    answer = msgspec.json.decode(encode(JSON, reply, [None], False))
+    assert (answer["data"].encode() if "data" in answer else base64.b64decode(answer["data64"])) == data
+
+
+def test_a_name_that_is_not_utf8_is_escaped_where_a_notation_cannot_carry_it() -> None:
+    reply = [Reply(0, {"name": "a\udcff", "n": [1]})]
+    assert encode(JSON, reply, [None], False) == b'{"ret":0,"name":"a\\\\udcff","n":[1]}\n'
+    assert msgspec.msgpack.decode(encode(MSGPACK, reply, [None], True)) == [{"ret": 0, "name": "a\\udcff", "n": [1]}]
