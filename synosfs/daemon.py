@@ -95,6 +95,7 @@ def configure_log(logs: LogOptions, *, foreground: bool) -> None:
     if not handler.formatter:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logs.level.upper(), handlers=[handler], force=True)
+    logging.raiseExceptions = foreground  # a log that cannot be written is no business of a daemon's callers
     logging.captureWarnings(capture=True)
     threading.excepthook = _log_thread_death
 
@@ -154,12 +155,10 @@ def _serve(options: MountOptions, report_ready: Callable[[], None]) -> None:
 
     def ready() -> None:
         report_ready()
-        log.info("mounted on %s", options.mountpoint)
         sd_notify(manager, f"READY=1\nMAINPID={os.getpid()}")
 
     serve(options, ready)
     sd_notify(manager, "STOPPING=1")
-    log.info("unmounted from %s", options.mountpoint)
 
 
 def _become_daemon(options: MountOptions, logs: LogOptions, report: _Report, printed: int) -> NoReturn:

@@ -86,5 +86,3 @@ async def _end_on_signal(parking: Parking) -> None:
             log.info("ending on %s", signal.Signals(number).name)
             parking.close()
             pyfuse3.terminate()
-
-

@@ -127,7 +127,13 @@ def test_a_full_buffer_that_ends_amid_json_is_no_error() -> None:
 
 
 names = st.sampled_from(["getpid", "msgsnd", "ü"])
-scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), st.text())
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(),
+)
 json_values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4), max_leaves=6)
 values = st.one_of(json_values, st.binary(max_size=900))
 fields = {

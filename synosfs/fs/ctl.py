@@ -1,21 +1,22 @@
 """Control files: reading gives a table of the objects, writing runs command words.
 
-A command is a row of a table, with parameters as the system calls have them, and is carried out as the system call that it
-stands for: same rights, same errno, same statistics. Its reply is read where a system call's is: on the same descriptor,
-or with ``cat /mnt/synos/syscall``. A wrong word or argument is EINVAL, and the message echoes the line.
+A command is a row of a table, with parameters as the system calls have them, and is carried out as the system call
+that it stands for: same rights, same errno, same statistics. Its reply is read where a system call's is: on the same
+descriptor, or with ``cat /mnt/synos/syscall``. A wrong word or argument is EINVAL, and the message echoes the line.
 """
 
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EINVAL
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.fs.syscall_file import SessionHandle
+from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.session import Gate
-from synosfs.syscall_gate.spec import Row, bind, suggestion
+from synosfs.syscall_gate.spec import Row, bind
 
 Table = Callable[[], Iterable[tuple[object, ...]]]
 
@@ -50,7 +51,7 @@ class CtlFile(Node):
         return SessionHandle(self.gate.session(caller, readable=reads(flags), translate=self._translate))
 
     def change(self, change: Change, who: Who) -> None:
-        Node.change(self, Change(change.mode, change.uid, change.gid))
+        super().change(replace(change, size=None), who)
 
     def _translate(self, request: Request) -> Request:
         """The system call that a command word stands for."""
@@ -67,6 +68,9 @@ class CtlFile(Node):
 
 
 def _echo(request: Request) -> str:
-    words = [str(request.call), *(arg.decode("utf-8", "backslashreplace") for arg in request.args if isinstance(arg, bytes))]
+    words = [
+        str(request.call),
+        *(arg.decode("utf-8", "backslashreplace") for arg in request.args if isinstance(arg, bytes)),
+    ]
     line = " ".join(words)
     return f"'{line[:60]}…'" if len(line) > 60 else f"'{line}'"

@@ -1,7 +1,7 @@
 """Inode and handle numbers: which node or handle a number of the kernel's means.
 
-The kernel counts its references to an inode (one for each lookup, create and readdirplus entry) and gives them back with
-forget; a number is dropped when the count is zero. A fresh node gets a new number each time; an equal node that is
+The kernel counts its references to an inode (one for each lookup, create and readdirplus entry) and gives them back
+with forget; a number is dropped when the count is zero. A fresh node gets a new number each time; an equal node that is
 not fresh keeps its number for as long as the kernel knows it.
 """
 
@@ -52,7 +52,7 @@ class Inodes:
             elif inode in self._nodes:
                 node = self._nodes.pop(inode)
                 del self._references[inode]
-                if self._numbers.get(node) == inode:
+                if not node.fresh:
                     del self._numbers[node]
 
 

@@ -1,8 +1,9 @@
 """``msgq/``: the host's System V message queues as files, whoever made them.
 
-``sysv/<msqid>`` and ``key/0x<key>`` are queues; ``@type`` after the name selects a message type. Reading read-only looks
-and takes nothing; opened for writing, a write sends; opened read-write, a read receives, one message each. A message's
-bytes are just the bytes written. Sending and receiving are the system calls msgsnd and msgrcv, made by the caller.
+``sysv/<msqid>`` and ``key/0x<key>`` are queues; ``@type`` after the name selects a message type. Reading read-only
+looks and takes nothing; opened for writing, a write sends; opened read-write, a read receives, one message each. A
+message's bytes are just the bytes written. Sending and receiving are the system calls msgsnd and msgrcv, made by the
+caller.
 """
 
 import os
@@ -57,9 +58,9 @@ class QueueFile(Node):
         return Attributes(
             mode=stat.S_IFREG | status.mode & 0o777,
             # The kernel checks a file's mode against its owner, and knows no creator, who has the owner's rights too
-            # (sysvipc(7)): to itself, the creator is shown as the owner.
-            uid=status.cuid if who.uid == status.cuid else status.uid,
-            gid=status.cgid if who.gid == status.cgid else status.gid,
+            # (sysvipc(7)): to itself, the creator is shown as the owner. Root needs no such help.
+            uid=status.cuid if who.uid == status.cuid != 0 else status.uid,
+            gid=status.cgid if who.gid == status.cgid and who.uid != 0 else status.gid,
             size=status.cbytes,
             atime_ns=status.rtime * _NS,
             mtime_ns=max(status.stime, status.ctime) * _NS,
@@ -191,9 +192,7 @@ class QueuesByKey(QueuesById):
         return QueueFile(self.gate, sysv_msg.find(_key(base)).msqid, mtype)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return (
-            (f"{status.key:#x}", QueueFile(self.gate, status.msqid)) for status in sysv_msg.listing() if status.key
-        )
+        return ((f"{status.key:#x}", QueueFile(self.gate, status.msqid)) for status in sysv_msg.listing() if status.key)
 
     def create(self, name: str, mode: int, who: Who) -> Node:
         base, mtype = _split_type(name)
@@ -244,7 +243,9 @@ _COMMANDS = {
     for command in (
         row(None, "create", _create, "key:key=IPC_PRIVATE mode:mode=0600", help="make a queue; the reply is its id"),
         row(None, "remove", _remove, "msqid:int", help="remove a queue, waking all who wait in it with EIDRM"),
-        row(None, "set", _set, "msqid:int uid:uid? gid:uid? mode:mode? qbytes:long?", help="change owner, mode or size"),
+        row(
+            None, "set", _set, "msqid:int uid:uid? gid:uid? mode:mode? qbytes:long?", help="change owner, mode or size"
+        ),
     )
 }
 

@@ -1,7 +1,7 @@
 """Nodes: what a name in the mount leads to, and the handles that opening one gives.
 
-A node is a small immutable value that names a thing (a queue, a process, a table); it holds no state of the thing, so it
-is never stale. Equal nodes share an inode number, except those whose writes can block: these are ``fresh`` and get a
+A node is a small immutable value that names a thing (a queue, a process, a table); it holds no state of the thing, so
+it is never stale. Equal nodes share an inode number, except those whose writes can block: these are ``fresh`` and get a
 number of their own at each lookup, because the kernel locks an inode while it is being written.
 
 Nothing here knows pyfuse3: ``operations`` translates. Errors are SynosError; the defaults below are what a file

@@ -1,15 +1,16 @@
 """The door: pyfuse3's operations, delegated to nodes and handles.
 
-Only this module and ``receive`` know FUSE. It translates numbers to nodes, attributes to pyfuse3's, and errors: a SynosError
-becomes its errno, and anything else, which would end the session loop, is logged and becomes EIO.
+Only this module and ``receive`` know FUSE. It translates numbers to nodes, attributes to pyfuse3's, and errors: a
+SynosError becomes its errno, and anything else, which would end the session loop, is logged and becomes EIO.
 """
 
 import errno
 import functools
 import logging
 import stat
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
@@ -24,13 +25,16 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: The time of files that have none of their own.
+_STARTED_NS = time.time_ns()
+
 #: Names longer than this are refused by every file system here (NAME_MAX).
 _NAME_MAX = 255
 
 
 def _boundary(
-    operation: Callable[Concatenate["Operations", P], Awaitable[R]],
-) -> Callable[Concatenate["Operations", P], Awaitable[R]]:
+    operation: Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]:
     """The errno boundary, and the count by which the receiver tells requests from interrupts."""
 
     @functools.wraps(operation)
@@ -44,10 +48,10 @@ def _boundary(
             log.exception("%s failed", operation.__name__)
             raise FUSEError(errno.EIO) from None
 
-    return guarded
+    return guarded  # type: ignore[return-value]  # mypy keeps functools.wraps apart from a plain function
 
 
-class Operations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3's class is untyped
+class Operations(pyfuse3.Operations):
     """One mount."""
 
     enable_acl = False
@@ -67,8 +71,9 @@ class Operations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3's class i
     async def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         return self._entry(self._child(parent, name, ctx), ctx)
 
-    @_boundary
     async def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
+        # No _boundary: nothing here can fail, and pyfuse3 has no answer to give if it did.
+        self.receiver.handled += 1
         self._inodes.forget(inodes)
 
     @_boundary
@@ -160,7 +165,8 @@ class Operations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3's class i
 
     @_boundary
     async def flush(self, fh: int) -> None:
-        # The kernel remembers this answer and asks no more: closing costs one request less, and nothing here waits for it.
+        # The kernel remembers this answer and asks no more: closing costs one request less, and nothing here waits for
+        # it.
         raise SynosError(errno.ENOSYS)
 
     @_boundary
@@ -240,9 +246,9 @@ def _attributes(inode: int, node: Node, attributes: Attributes) -> EntryAttribut
     entry.st_uid = attributes.uid
     entry.st_gid = attributes.gid
     entry.st_size = attributes.size
-    entry.st_atime_ns = attributes.atime_ns
-    entry.st_mtime_ns = attributes.mtime_ns
-    entry.st_ctime_ns = attributes.ctime_ns
+    entry.st_atime_ns = attributes.atime_ns or _STARTED_NS
+    entry.st_mtime_ns = attributes.mtime_ns or _STARTED_NS
+    entry.st_ctime_ns = attributes.ctime_ns or _STARTED_NS
     entry.entry_timeout = node.entry_timeout
     entry.attr_timeout = node.attr_timeout
     return entry

@@ -136,7 +136,7 @@ def _blocked(gate: Gate, process: Process) -> str:
     return columns(("tid", "seconds", "call"), rows)
 
 
-def _stats(gate: Gate, process: Process) -> str:
+def _stats(_gate: Gate, process: Process) -> str:
     return f"calls {process.calls}\nerrors {process.errors}\n"
 
 

@@ -1,16 +1,17 @@
 """How the daemon waits for the kernel's next request: the part of pyfuse3's session loop that decides its speed.
 
-pyfuse3 takes a ``trio.Lock`` and a full trio cycle for every request: some 40 µs, where handling one takes five. It looks
-up ``Lock`` and ``lowlevel.wait_readable`` in its module global ``trio`` so that other loops can stand in (that is how
+pyfuse3 takes a ``trio.Lock`` and a full trio cycle for every request: some 40 µs, where handling one takes five. It
+looks up ``Lock`` and ``lowlevel.wait_readable`` in its module global ``trio`` so that other loops can stand in (that
+is how
 ``pyfuse3.asyncio`` works); ``install`` puts a stand-in there which differs in these two:
 
 - The lock is handed on when its holder starts to wait for something else, not each time it is released.
-- The wait is one ``poll(2)`` of the FUSE descriptor *and* of trio's own epoll descriptor, as long as no trio task is ready
-  to run: the next request is taken without a turn of trio's loop, and whatever trio waits for ends the poll too. trio
-  gets a real turn when anything but a request is ready, and after ``_TURNS`` requests in a row, so nobody starves.
+- The wait is one ``poll(2)`` of the FUSE descriptor *and* of trio's own epoll descriptor, as long as no trio task is
+  ready to run: the next request is taken without a turn of trio's loop, and whatever trio waits for ends the poll too.
+  trio gets a real turn when anything but a request is ready, and after ``_TURNS`` requests in a row, so nobody starves.
 
-It sleeps, it does not spin: an idle daemon uses no CPU. trio's epoll descriptor has no public name; where this trio keeps
-it elsewhere, the wait is trio's own, slower and just as right.
+It sleeps, it does not spin: an idle daemon uses no CPU. trio's epoll descriptor has no public name; where this trio
+keeps it elsewhere, the wait is trio's own, slower and just as right.
 
 It also notices FUSE_INTERRUPT (see ``syscall_gate.interrupts``): a message that woke the loop and reached no handler.
 """
@@ -88,7 +89,7 @@ class Receiver:
         if self._turns > _TURNS:
             return False
         try:
-            runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+            runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner  # noqa: SLF001 - see the module's docstring
             if runner.runq:
                 return False
             deadline = runner.deadlines.next_deadline()
@@ -96,7 +97,7 @@ class Receiver:
             if self._poll is None:
                 self._poll = select.poll()
                 self._poll.register(fd, select.POLLIN)
-                self._poll.register(runner.io_manager._epoll.fileno(), select.POLLIN)
+                self._poll.register(runner.io_manager._epoll.fileno(), select.POLLIN)  # noqa: SLF001 - as above
         except AttributeError as error:
             log.warning("this trio keeps its epoll elsewhere (%s); requests will take longer", error)
             self._next_is_request = lambda fd: False  # type: ignore[method-assign]

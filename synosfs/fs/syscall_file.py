@@ -6,7 +6,9 @@ nearest ancestor that has one. What requests mean is ``syscall_gate``'s business
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
 
 from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.process.table import Process
@@ -18,9 +20,12 @@ class SessionHandle(Handle):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        # The hot path: no frame between the operation and the session.
-        self.read = session.read  # type: ignore[method-assign]
-        self.write = session.write  # type: ignore[method-assign]
+
+    def read(self, offset: int, size: int) -> Coroutine[Any, Any, bytes]:
+        return self._session.read(offset, size)
+
+    def write(self, offset: int, data: bytes) -> Coroutine[Any, Any, int]:
+        return self._session.write(offset, data)
 
     async def close(self) -> None:
         await self._session.close()
@@ -58,4 +63,4 @@ class SyscallFile(Node):
 
     def change(self, change: Change, who: Who) -> None:
         """It is a stream: ``>``, ``>>`` and truncate(1) are all welcome and change nothing."""
-        Node.change(self, Change(change.mode, change.uid, change.gid))
+        super().change(replace(change, size=None), who)

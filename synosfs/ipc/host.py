@@ -1,22 +1,22 @@
-"""The host kernel: the only module that crosses into C. Everything above sees bytes, ints and ``SynosError``.
+"""The host kernel. This module and its kin ``host_*`` alone cross into C; above them there are bytes, ints, SynosError.
 
-Two libraries are bound on purpose. ``_now`` keeps the interpreter lock during the call, for calls that cannot block
-(an IPC_NOWAIT, a stat): giving the lock away and taking it back costs more than the call. ``_blocking`` gives it away.
+Two libraries are bound on purpose. ``now`` keeps the interpreter lock during the call, for calls that cannot block
+(an IPC_NOWAIT, a stat): giving the lock away and taking it back costs more than the call. ``blocking`` gives it away.
 A call through the wrong one is either slow or stops the daemon, so each function says which it is by its name.
 
 The credential functions use raw system calls, which change the calling thread alone; libc's wrappers change all
 threads of a process (``nptl(7)``). Only the *effective* ids change: the real and saved ones stay the daemon's, so that
-it can come back, and so that a user can neither signal nor trace a thread that acts for them (``kill(2)``, ``ptrace(2)``).
+it can come back, and so that a user can neither signal nor trace a thread that acts for them (``kill(2)``,
+``ptrace(2)``).
 """
 
 import ctypes
 import errno
 import os
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_uint, c_ulong, c_ushort, c_void_p
+from ctypes import c_int, c_long, c_uint, c_ulong, c_ushort
 from typing import Any
 
 from synosfs import credentials
@@ -24,24 +24,23 @@ from synosfs.abi import CLONE_SYSVSEM
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
 
-_now = ctypes.PyDLL(None, use_errno=True)
-_blocking = ctypes.CDLL(None, use_errno=True)
+now = ctypes.PyDLL(None, use_errno=True)
+blocking = ctypes.CDLL(None, use_errno=True)
 
 
-def _bind(library: ctypes.CDLL, name: str, restype: Any, *argtypes: Any) -> Callable[..., int]:
+def bind(library: ctypes.CDLL, name: str, restype: Any, *argtypes: Any) -> Callable[..., int]:
+    """A C function of ``library`` with its types."""
     function = library[name]  # a fresh function object: argument types are not shared between users
     function.restype = restype
     function.argtypes = argtypes
     return function
 
 
-def _checked(result: int) -> int:
+def checked(result: int) -> int:
+    """The result of a C call; SynosError with its errno when it is -1."""
     if result == -1:
         raise SynosError(ctypes.get_errno())
     return result
-
-
-# --- System V message queues: msgget(2), msgop(2), msgctl(2) -----------------------------------------------------
 
 
 class IpcPerm(ctypes.Structure):
@@ -60,111 +59,16 @@ class IpcPerm(ctypes.Structure):
     )
 
 
-class MsqidDs(ctypes.Structure):
-    """``struct msqid64_ds`` of <asm-generic/msgbuf.h>; times in seconds since the epoch."""
-
-    _fields_ = (
-        ("perm", IpcPerm),
-        ("stime", c_long),
-        ("rtime", c_long),
-        ("ctime", c_long),
-        ("cbytes", c_ulong),
-        ("qnum", c_ulong),
-        ("qbytes", c_ulong),
-        ("lspid", c_int),
-        ("lrpid", c_int),
-        ("_unused", c_ulong * 2),
-    )
-
-
-class MsgInfo(ctypes.Structure):
-    """``struct msginfo`` of <linux/msg.h>."""
-
-    _fields_ = (
-        ("msgpool", c_int),
-        ("msgmap", c_int),
-        ("msgmax", c_int),
-        ("msgmnb", c_int),
-        ("msgmni", c_int),
-        ("msgssz", c_int),
-        ("msgtql", c_int),
-        ("msgseg", c_ushort),
-    )
-
-
-_msgget = _bind(_now, "msgget", c_int, c_int, c_int)
-_msgctl = _bind(_now, "msgctl", c_int, c_int, c_int, c_void_p)
-_msgsnd_now = _bind(_now, "msgsnd", c_int, c_int, c_void_p, c_size_t, c_int)
-_msgrcv_now = _bind(_now, "msgrcv", c_ssize_t, c_int, c_void_p, c_size_t, c_long, c_int)
-_msgsnd_blocking = _bind(_blocking, "msgsnd", c_int, c_int, c_void_p, c_size_t, c_int)
-_msgrcv_blocking = _bind(_blocking, "msgrcv", c_ssize_t, c_int, c_void_p, c_size_t, c_long, c_int)
-
-_MTYPE = struct.Struct("=q")
-_TYPE_BYTES = _MTYPE.size
-
-
-class _Receiver(threading.local):
-    """A thread's own receive buffer, kept between calls and grown when a larger one is asked for."""
-
-    def __init__(self) -> None:
-        self.resize(64 << 10)
-
-    def resize(self, size: int) -> None:
-        self.size = size
-        self.buffer = ctypes.create_string_buffer(_TYPE_BYTES + size)
-        self.view = memoryview(self.buffer).cast("B")
-
-
-_receiver = _Receiver()
-
-
-def msgget(key: int, flags: int) -> int:
-    return _checked(_msgget(key, flags))
-
-
-def msgctl(msqid: int, command: int, buffer: ctypes.Structure | None = None) -> int:
-    return _checked(_msgctl(msqid, command, None if buffer is None else ctypes.addressof(buffer)))
-
-
-def msgsnd_nowait(msqid: int, mtype: int, data: bytes, flags: int) -> int:
-    return _checked(_msgsnd_now(msqid, _MTYPE.pack(mtype) + data, len(data), flags))
-
-
-def msgsnd_blocking(msqid: int, mtype: int, data: bytes, flags: int) -> int:
-    return _checked(_msgsnd_blocking(msqid, _MTYPE.pack(mtype) + data, len(data), flags))
-
-
-def msgrcv_nowait(msqid: int, size: int, mtype: int, flags: int) -> tuple[int, bytes]:
-    """Returns (mtype, data). ``size`` is the most bytes of data; a negative one is the host's to refuse."""
-    receiver = _receiver
-    if size > receiver.size:
-        receiver.resize(size)
-    length = _checked(_msgrcv_now(msqid, receiver.buffer, size, mtype, flags))
-    view = receiver.view
-    return _MTYPE.unpack_from(view)[0], view[_TYPE_BYTES : _TYPE_BYTES + length].tobytes()
-
-
-def msgrcv_empty_blocking(msqid: int, mtype: int, flags: int) -> int:
-    """Receive with no room for data: sleeps until a message of the type comes, takes it only when it is empty.
-
-    Returns the mtype of the empty message taken; E2BIG means that a message is there and was left there.
-    """
-    buffer = ctypes.create_string_buffer(_TYPE_BYTES)
-    _checked(_msgrcv_blocking(msqid, buffer, 0, mtype, flags))
-    mtype_taken: int = _MTYPE.unpack_from(buffer)[0]
-    return mtype_taken
-
-
 # --- Credentials of one thread: setresuid(2), setgroups(2), capset(2), unshare(2) ---------------------------------
 
 _SYS_SETGROUPS, _SYS_SETRESUID, _SYS_SETRESGID, _SYS_CAPSET, _SYS_UNSHARE = 116, 117, 119, 126, 272
 _CAPABILITY_VERSION_3 = 0x20080522
-_syscall = _now["syscall"]
+_syscall = now["syscall"]
 _syscall.restype = c_long
 
 
 def _raw(number: int, *arguments: Any) -> None:
-    _checked(_syscall(c_long(number), *arguments))
+    checked(_syscall(c_long(number), *arguments))
 
 
 OWN = credentials.of_daemon()

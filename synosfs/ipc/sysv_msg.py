@@ -25,7 +25,7 @@ from synosfs.abi import (
     MSG_STAT_ANY,
 )
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host
+from synosfs.ipc import host_msg
 
 #: The bits of an id that are its slot in the kernel's table (ipc_mni_shift: 15, or 24 with ipcmni_extend).
 _SLOT_MASKS = (0x7FFF, 0xFFFFFF)
@@ -71,23 +71,25 @@ class MessageQueue:
     def send_nowait(self, mtype: int, data: bytes, flags: int = 0) -> None:
         """msgsnd(2). WouldBlock (EAGAIN) when the queue is full; EINVAL mtype ≤ 0, above MSGMAX, no such id; EACCES."""
         try:
-            host.msgsnd_nowait(self.msqid, mtype, data, flags | IPC_NOWAIT)
+            host_msg.msgsnd_nowait(self.msqid, mtype, data, flags | IPC_NOWAIT)
         except SynosError as error:
             if error.errno == errno.EAGAIN:
-                raise WouldBlock(errno.EAGAIN, f"queue {self.msqid} is full; receive from it or raise its qbytes") from None
+                raise WouldBlock(
+                    errno.EAGAIN, f"queue {self.msqid} is full; receive from it or raise its qbytes"
+                ) from None
             raise self._explained(error, _SEND, mtype=mtype, size=len(data)) from None
 
     def send(self, mtype: int, data: bytes, flags: int = 0) -> None:
         """msgsnd(2), waiting for room: EIDRM when the queue is removed, EINTR on a signal to this thread."""
         try:
-            host.msgsnd_blocking(self.msqid, mtype, data, flags)
+            host_msg.msgsnd_blocking(self.msqid, mtype, data, flags)
         except SynosError as error:
             raise self._explained(error, _SEND, mtype=mtype, size=len(data)) from None
 
     def receive_nowait(self, size: int, mtype: int = 0, flags: int = 0) -> Message:
         """msgrcv(2). WouldBlock (ENOMSG) when no message matches; E2BIG when it is larger than ``size`` and stays."""
         try:
-            return Message(*host.msgrcv_nowait(self.msqid, min(size, _MOST), mtype, flags | IPC_NOWAIT))
+            return Message(*host_msg.msgrcv_nowait(self.msqid, min(size, _MOST), mtype, flags | IPC_NOWAIT))
         except SynosError as error:
             if error.errno == errno.ENOMSG:
                 message = f"queue {self.msqid} has no message {_selection(mtype, flags)}"
@@ -101,7 +103,7 @@ class MessageQueue:
         to send back. EIDRM, EINTR as for msgrcv(2).
         """
         try:
-            return Message(host.msgrcv_empty_blocking(self.msqid, mtype, flags & MSG_EXCEPT), b"")
+            return Message(host_msg.msgrcv_empty_blocking(self.msqid, mtype, flags & MSG_EXCEPT), b"")
         except SynosError as error:
             if error.errno == errno.E2BIG:
                 return None
@@ -113,9 +115,9 @@ class MessageQueue:
 
     def status(self) -> QueueStatus:
         """msgctl(IPC_STAT): EACCES without read permission."""
-        buffer = host.MsqidDs()
+        buffer = host_msg.MsqidDs()
         try:
-            host.msgctl(self.msqid, IPC_STAT, buffer)
+            host_msg.msgctl(self.msqid, IPC_STAT, buffer)
         except SynosError as error:
             raise self._explained(error, _CONTROL) from None
         return _status(self.msqid, buffer)
@@ -136,22 +138,22 @@ class MessageQueue:
     def set(
         self, uid: int | None = None, gid: int | None = None, mode: int | None = None, qbytes: int | None = None
     ) -> None:
-        """msgctl(IPC_SET); what is None stays. EPERM: not the owner, or qbytes above MSGMNB without CAP_SYS_RESOURCE."""
+        """msgctl(IPC_SET); what is None stays. EPERM: not the owner, or qbytes above MSGMNB (CAP_SYS_RESOURCE)."""
         now = self.status_any()
-        buffer = host.MsqidDs()
+        buffer = host_msg.MsqidDs()
         buffer.perm.uid = now.uid if uid is None else uid
         buffer.perm.gid = now.gid if gid is None else gid
         buffer.perm.mode = now.mode if mode is None else mode
         buffer.qbytes = now.qbytes if qbytes is None else qbytes
         try:
-            host.msgctl(self.msqid, IPC_SET, buffer)
+            host_msg.msgctl(self.msqid, IPC_SET, buffer)
         except SynosError as error:
             raise self._explained(error, _CONTROL) from None
 
     def remove(self) -> None:
         """msgctl(IPC_RMID): wakes all who wait with EIDRM. EPERM: neither owner nor creator; EINVAL: no such id."""
         try:
-            host.msgctl(self.msqid, IPC_RMID)
+            host_msg.msgctl(self.msqid, IPC_RMID)
         except SynosError as error:
             raise self._explained(error, _CONTROL) from None
 
@@ -194,7 +196,7 @@ _GET = {
 def get(key: int, flags: int) -> MessageQueue:
     """msgget(2): find or make the queue of ``key``; IPC_PRIVATE is always new."""
     try:
-        return MessageQueue(host.msgget(key, flags))
+        return MessageQueue(host_msg.msgget(key, flags))
     except SynosError as error:
         reason = _GET.get(error.errno)
         raise SynosError(error.errno, reason.format(key=key & 0xFFFFFFFF)) if reason else error from None
@@ -213,9 +215,9 @@ def create(key: int, mode: int) -> MessageQueue:
 
 def stat_slot(slot: int, command: int = MSG_STAT) -> QueueStatus:
     """MSG_STAT, MSG_STAT_ANY: the queue in this slot of the kernel's table. EINVAL: none there; EACCES."""
-    buffer = host.MsqidDs()
+    buffer = host_msg.MsqidDs()
     try:
-        msqid = host.msgctl(slot, command, buffer)
+        msqid = host_msg.msgctl(slot, command, buffer)
     except SynosError as error:
         if error.errno == errno.EINVAL:
             raise SynosError(errno.EINVAL, f"no queue in slot {slot}") from None
@@ -233,9 +235,9 @@ class Limits(NamedTuple):
 def limits(command: int = IPC_INFO) -> Limits:
     """IPC_INFO: the system's limits. MSG_INFO: what is in use, in the fields msgpool, msgmap and msgtql."""
     assert command in (IPC_INFO, MSG_INFO)
-    buffer = host.MsgInfo()
-    highest = host.msgctl(0, command, buffer)
-    return Limits(highest, {name: getattr(buffer, name) for name, _ in host.MsgInfo._fields_})
+    buffer = host_msg.MsgInfo()
+    highest = host_msg.msgctl(0, command, buffer)
+    return Limits(highest, {name: getattr(buffer, name) for name, _ in host_msg.MsgInfo._fields_})
 
 
 def listing() -> Iterator[QueueStatus]:
@@ -264,7 +266,7 @@ def listing() -> Iterator[QueueStatus]:
             )
 
 
-def _status(msqid: int, buffer: host.MsqidDs) -> QueueStatus:
+def _status(msqid: int, buffer: host_msg.MsqidDs) -> QueueStatus:
     perm = buffer.perm
     return QueueStatus(
         msqid,

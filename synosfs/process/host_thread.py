@@ -99,7 +99,7 @@ class _Worker:
 
     def _ended(self, job: _Job[object]) -> None:
         job.ended.set()
-        self._pool._idle_again(self)
+        self._pool.idle_again(self)
 
 
 class ThreadPool:
@@ -139,7 +139,8 @@ class ThreadPool:
         start_thread(worker.start)
         return worker
 
-    def _idle_again(self, worker: _Worker) -> None:
+    def idle_again(self, worker: _Worker) -> None:
+        """A worker has ended its job; the workers call this."""
         self.busy -= 1
         if self._closed or len(self._idle) >= _MOST_IDLE:
             worker.submit(None)
@@ -154,7 +155,8 @@ def start_thread(start: Callable[[], None]) -> None:
         start()
     except RuntimeError as error:
         raise SynosError(
-            errno.EAGAIN, "no more threads for blocked calls; free some, or raise the daemon's process limit (ulimit -u)"
+            errno.EAGAIN,
+            "no more threads for blocked calls; free some, or raise the daemon's process limit (ulimit -u)",
         ) from error
     finally:
         threading.stack_size(previous)

@@ -145,8 +145,9 @@ def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
     if not isinstance(answer, (int, Reply)):
         if not isinstance(answer, (InTurn, OnAvatar)):
             return _must_wait(_Waiting(call, values, timeout, answer), caller)
+        blocking = answer
         try:
-            blocking, answer = answer, answer.attempt()
+            answer = blocking.attempt()
         except WouldBlock:
             return _must_wait(_Waiting(call, values, timeout, blocking), caller)
     if data_at >= 0:

@@ -1,8 +1,8 @@
 """Signals to callers that are blocked in the mount.
 
 A blocked caller sleeps inside the kernel's FUSE client, in state S. When an unblocked signal is pending for it, SIGKILL
-included, the kernel sends FUSE_INTERRUPT to the daemon and lets the caller go on sleeping in state D until its request is
-answered (``request_wait_answer`` in fs/fuse/dev.c). pyfuse3 does not hand FUSE_INTERRUPT on, but its arrival can be
+included, the kernel sends FUSE_INTERRUPT to the daemon and lets the caller go on sleeping in state D until its request
+is answered (``request_wait_answer`` in fs/fuse/dev.c). pyfuse3 does not hand FUSE_INTERRUPT on, but its arrival can be
 noticed (``notice``), and the state D then tells who it was for. So an interrupt costs one look at each parked caller,
 and nothing is polled between interrupts but a slow look for safety's sake.
 

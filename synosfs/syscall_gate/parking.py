@@ -1,7 +1,7 @@
 """Blocked calls, and how each one ends.
 
-Whoever is blocked is *parked* here, with who, what, and since when; ``proc/<pid>/blocked`` and ``stats`` show it. A parked
-call ends in one of six ways, and the count of parked callers then falls again:
+Whoever is blocked is *parked* here, with who, what, and since when; ``proc/<pid>/blocked`` and ``stats`` show it. A
+parked call ends in one of six ways, and the count of parked callers then falls again:
 
 ======================  ==========================================================================================
 its result              the host call succeeded, or failed by itself (EIDRM: the object was removed)
@@ -129,7 +129,9 @@ class Parking:
     async def wait(
         self, caller: Caller, what: str, blocking: Blocking, timeout: float | None, timed_out: int = errno.ETIMEDOUT
     ) -> Any:
-        """Park until the call has a result. Raises the error that it ends with; ``timed_out`` is the time-out's errno."""
+        """Park until the call has a result. Raises the error that it ends with; ``timed_out`` is the time-out's
+        errno.
+        """
         if self._closing:
             raise _going_away()
         parked = Parked(caller, what, time.monotonic(), trio.CancelScope())

@@ -126,11 +126,11 @@ class Session:
         process = self.caller.process
         answers = []
         failed = None
-        for record in records:
+        for record in self._translated(records):
             if not process.is_alive():
-                raise SynosError(errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew")
-            if self.translate is not None and record.error is None:
-                record = _translated(record, self.translate)
+                raise SynosError(
+                    errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew"
+                )
             if record.error is not None:
                 replies = [Reply(-1, errno=record.error.errno, message=record.error.message)]
             elif len(record.requests) == 1:
@@ -149,10 +149,12 @@ class Session:
             self._replies += answer
         return failed
 
-
-def _translated(record: Record, translate: Translate) -> Record:
-    try:
-        record.requests = [translate(request) for request in record.requests]
-    except SynosError as error:
-        record.error = error
-    return record
+    def _translated(self, records: list[Record]) -> list[Record]:
+        """The records with each request translated; a word that means nothing becomes the record's error."""
+        if self.translate is not None:
+            for record in records:
+                try:
+                    record.requests = [self.translate(request) for request in record.requests]
+                except SynosError as error:
+                    record.error = error
+        return records

@@ -8,12 +8,14 @@ is counted apart. ``SyscallStatistics`` only counts; the files ``stats`` and ``m
 import errno as errno_names
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 _BUCKETS = 64
 
 
-class CallRecord(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallRecord:
     """What is known of one call: times in seconds, ``blocked`` of the count were parked first."""
 
     name: str
@@ -51,8 +53,7 @@ class CallCounter:
         self.timed += 1
         self.nanoseconds += nanoseconds
         self.buckets[nanoseconds.bit_length()] += 1
-        if nanoseconds > self.most:
-            self.most = nanoseconds
+        self.most = max(self.most, nanoseconds)
 
     def add_blocked(self) -> None:
         """One call was answered after it had been parked."""

@@ -1,4 +1,6 @@
-"""Calls about the caller itself, the machine and the clock: getpid(2), getuid(2), uname(2), nanosleep(2) and friends."""
+"""Calls about the caller itself, the machine and the clock: getpid(2), getuid(2), uname(2), nanosleep(2) and
+friends.
+"""
 
 import errno
 import os

@@ -1,6 +1,7 @@
 """The system calls that the gate answers: one row a call, in the order of their x86-64 numbers.
 
-Number, name, handler, parameters (``name:kind``, ``=default``, ``?`` optional), whether it may block, and a line of help.
+Number, name, handler, parameters (``name:kind``, ``=default``, ``?`` optional), whether it may block, and a line of
+help.
 ``help`` and the documentation are printed from this table.
 """
 
@@ -8,8 +9,9 @@ import errno
 
 from synosfs.errors import SynosError
 from synosfs.syscall_gate import sys_msg, sys_process
+from synosfs.syscall_gate.kinds import shown, suggestion
 from synosfs.syscall_gate.numbers import NAMES, NUMBERS
-from synosfs.syscall_gate.spec import Row, row, shown, suggestion
+from synosfs.syscall_gate.spec import Row, row
 
 # fmt: off
 ROWS: tuple[Row, ...] = (
@@ -32,7 +34,7 @@ ROWS: tuple[Row, ...] = (
     row(110, "getppid", sys_process.sys_getppid, help="the caller's parent"),
     row(115, "getgroups", sys_process.sys_getgroups, help="the caller's supplementary groups"),
     row(186, "gettid", sys_process.sys_gettid, help="the thread that opened the gate"),
-    row(228, "clock_gettime", sys_process.sys_clock_gettime, "clockid:clock", help="CLOCK_REALTIME, CLOCK_MONOTONIC, …"),
+    row(228, "clock_gettime", sys_process.sys_clock_gettime, "clockid:clock", help="CLOCK_REALTIME, CLOCK_MONOTONIC"),
 )
 # fmt: on
 
@@ -40,7 +42,7 @@ ROWS: tuple[Row, ...] = (
 IPC_HANDLERS = (sys_msg.__name__,)
 
 _BY_NAME = {row.name: row for row in ROWS}
-_BY_CALL: dict[str | int, Row] = {**_BY_NAME, **{row.number: row for row in ROWS if row.number is not None}}
+_BY_CALL: dict[str | int, Row] = {key: row for row in ROWS for key in (row.name, row.number) if key is not None}
 
 
 def find(call: str | int) -> Row:

@@ -1,0 +1,103 @@
+"""System V message queues of the host: msgget(2), msgop(2), msgctl(2), as they are."""
+
+import ctypes
+import struct
+import threading
+from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_ushort, c_void_p
+
+from synosfs.ipc.host import IpcPerm, bind, blocking, checked, now
+
+
+class MsqidDs(ctypes.Structure):
+    """``struct msqid64_ds`` of <asm-generic/msgbuf.h>; times in seconds since the epoch."""
+
+    _fields_ = (
+        ("perm", IpcPerm),
+        ("stime", c_long),
+        ("rtime", c_long),
+        ("ctime", c_long),
+        ("cbytes", c_ulong),
+        ("qnum", c_ulong),
+        ("qbytes", c_ulong),
+        ("lspid", c_int),
+        ("lrpid", c_int),
+        ("_unused", c_ulong * 2),
+    )
+
+
+class MsgInfo(ctypes.Structure):
+    """``struct msginfo`` of <linux/msg.h>."""
+
+    _fields_ = (
+        ("msgpool", c_int),
+        ("msgmap", c_int),
+        ("msgmax", c_int),
+        ("msgmnb", c_int),
+        ("msgmni", c_int),
+        ("msgssz", c_int),
+        ("msgtql", c_int),
+        ("msgseg", c_ushort),
+    )
+
+
+_msgget = bind(now, "msgget", c_int, c_int, c_int)
+_msgctl = bind(now, "msgctl", c_int, c_int, c_int, c_void_p)
+_msgsnd_now = bind(now, "msgsnd", c_int, c_int, c_void_p, c_size_t, c_int)
+_msgrcv_now = bind(now, "msgrcv", c_ssize_t, c_int, c_void_p, c_size_t, c_long, c_int)
+_msgsnd_blocking = bind(blocking, "msgsnd", c_int, c_int, c_void_p, c_size_t, c_int)
+_msgrcv_blocking = bind(blocking, "msgrcv", c_ssize_t, c_int, c_void_p, c_size_t, c_long, c_int)
+
+_MTYPE = struct.Struct("=q")
+_TYPE_BYTES = _MTYPE.size
+
+
+class _Receiver(threading.local):
+    """A thread's own receive buffer, kept between calls and grown when a larger one is asked for."""
+
+    def __init__(self) -> None:
+        self.resize(64 << 10)
+
+    def resize(self, size: int) -> None:
+        self.size = size
+        self.buffer = ctypes.create_string_buffer(_TYPE_BYTES + size)
+        self.view = memoryview(self.buffer).cast("B")
+
+
+_receiver = _Receiver()
+
+
+def msgget(key: int, flags: int) -> int:
+    return checked(_msgget(key, flags))
+
+
+def msgctl(msqid: int, command: int, buffer: ctypes.Structure | None = None) -> int:
+    return checked(_msgctl(msqid, command, None if buffer is None else ctypes.addressof(buffer)))
+
+
+def msgsnd_nowait(msqid: int, mtype: int, data: bytes, flags: int) -> int:
+    return checked(_msgsnd_now(msqid, _MTYPE.pack(mtype) + data, len(data), flags))
+
+
+def msgsnd_blocking(msqid: int, mtype: int, data: bytes, flags: int) -> int:
+    return checked(_msgsnd_blocking(msqid, _MTYPE.pack(mtype) + data, len(data), flags))
+
+
+def msgrcv_nowait(msqid: int, size: int, mtype: int, flags: int) -> tuple[int, bytes]:
+    """Returns (mtype, data). ``size`` is the most bytes of data; a negative one is the host's to refuse."""
+    receiver = _receiver
+    if size > receiver.size:
+        receiver.resize(size)
+    length = checked(_msgrcv_now(msqid, receiver.buffer, size, mtype, flags))
+    view = receiver.view
+    return _MTYPE.unpack_from(view)[0], view[_TYPE_BYTES : _TYPE_BYTES + length].tobytes()
+
+
+def msgrcv_empty_blocking(msqid: int, mtype: int, flags: int) -> int:
+    """Receive with no room for data: sleeps until a message of the type comes, takes it only when it is empty.
+
+    Returns the mtype of the empty message taken; E2BIG means that a message is there and was left there.
+    """
+    buffer = ctypes.create_string_buffer(_TYPE_BYTES)
+    checked(_msgrcv_blocking(msqid, buffer, 0, mtype, flags))
+    mtype_taken: int = _MTYPE.unpack_from(buffer)[0]
+    return mtype_taken
