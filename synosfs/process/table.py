@@ -19,6 +19,7 @@ import trio
 from synosfs import procfs
 from synosfs.errors import SynosError
 from synosfs.process.avatar import Avatar
+from synosfs.process.descriptors import DescriptorTable
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 class Process:
     """One live SynOS process."""
 
-    def __init__(self, pid: int, pidfd: int, stat: procfs.Stat) -> None:
+    def __init__(self, table: "ProcessTable", pid: int, pidfd: int, stat: procfs.Stat) -> None:
+        self._table = table
         self.pid = pid
         self.pidfd = pidfd
         self.start_time = stat.start_time
@@ -36,6 +38,7 @@ class Process:
         self.bytes = 0
         self.ended = False
         self._avatar: Avatar | None = None
+        self._descriptors: DescriptorTable | None = None
         self._death = select.poll()
         self._death.register(pidfd, select.POLLIN)
 
@@ -48,6 +51,22 @@ class Process:
         if self._avatar is None:
             self._avatar = Avatar(f"pid {self.pid}")
         return self._avatar
+
+    @property
+    def has_descriptors(self) -> bool:
+        """Whether it has a descriptor table yet."""
+        return self._descriptors is not None
+
+    @property
+    def descriptors(self) -> DescriptorTable:
+        """The descriptor table: at its first use a copy of the nearest SynOS ancestor's, as after fork(2)."""
+        if self._descriptors is None:
+            parent = next((process for process in self._ancestry() if process.has_descriptors), None)
+            self._descriptors = parent.descriptors.copy() if parent is not None else DescriptorTable()
+        return self._descriptors
+
+    def _ancestry(self) -> Iterator["Process"]:
+        return (process for process in self._table.ancestry(self.pid) if process is not self)
 
     def is_alive(self) -> bool:
         """Whether the process still runs, asked of the kernel now."""
@@ -65,6 +84,8 @@ class Process:
         self.ended = True
         if self._avatar is not None:
             self._avatar.close()
+        if self._descriptors is not None:
+            self._descriptors.close_all()
         os.close(self.pidfd)
 
 
@@ -142,7 +163,7 @@ class ProcessTable:
                 raise SynosError(EAGAIN, message) from None
             raise ProcessLookupError(pid) from None
         try:
-            process = Process(pid, pidfd, procfs.stat(pid))
+            process = Process(self, pid, pidfd, procfs.stat(pid))
             self._deaths.register(pidfd, select.EPOLLIN)
         except BaseException:
             os.close(pidfd)

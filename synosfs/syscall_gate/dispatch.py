@@ -15,7 +15,7 @@ import trio
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host
 from synosfs.syscall_gate import table
-from synosfs.syscall_gate.parking import Blocking, Caller, InTurn, OnAvatar, Parking
+from synosfs.syscall_gate.parking import Blocking, Caller, Parking, Until
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import Row, bind
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
@@ -143,13 +143,15 @@ def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
     values, timeout = bind(row, request)
     answer = row.handler(caller, *values)
     if not isinstance(answer, (int, Reply)):
-        if not isinstance(answer, (InTurn, OnAvatar)):
-            return _must_wait(_Waiting(call, values, timeout, answer), caller)
-        blocking = answer
+        waiting = _Waiting(call, values, timeout, answer)
+        if isinstance(answer, Until):
+            return _must_wait(waiting, caller)
+        if answer.attempt is None:
+            return waiting  # not to wait, but to be made by the avatar: the handler has seen to nonblock
         try:
-            answer = blocking.attempt()
+            answer = answer.attempt()
         except WouldBlock:
-            return _must_wait(_Waiting(call, values, timeout, blocking), caller)
+            return _must_wait(waiting, caller)
     if data_at >= 0:
         counter.bytes += len(values[data_at])
     if isinstance(answer, Reply):

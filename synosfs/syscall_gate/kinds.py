@@ -18,10 +18,14 @@ class BadArgument(Exception):
 
 
 class Kind(NamedTuple):
-    """A kind of argument: the word for it in messages and ``help``, and the conversion."""
+    """A kind of argument: the word for it in messages and ``help``, and the conversion.
+
+    A ``variadic`` kind takes all words from its place on, as a list; in JSON and MessagePack it is given as one list.
+    """
 
     label: str
     convert: Convert
+    variadic: bool = False
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -12,12 +12,14 @@ ESRCH                   its process died while another process held the session
 ECANCELED               the mount is going away (``close``)
 ======================  ==========================================================================================
 
-How a blocked call waits is one of three shapes that a handler may answer with: ``InTurn``, ``OnAvatar``, ``Until``.
+How a blocked call waits is one of four shapes that a handler may answer with: ``InTurn``, ``WhenReady``,
+``OnAvatar``, ``Until``.
 """
 
 import errno
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,10 +49,24 @@ class InTurn(NamedTuple):
     give_back: Callable[[Any], None]
 
 
-class OnAvatar(NamedTuple):
-    """The host call itself blocks, in a thread of the caller's avatar."""
+class WhenReady(NamedTuple):
+    """Wait until a host descriptor of the daemon's is readable (or writable), in a line as ``InTurn``, then attempt.
+
+    A descriptor that is closed meanwhile is EBADF; who closes it calls ``trio.lowlevel.notify_closing`` first.
+    """
 
     attempt: Callable[[], Any]
+    host_fd: int
+    writable: bool
+
+
+class OnAvatar(NamedTuple):
+    """The host call itself blocks, in a thread of the caller's avatar.
+
+    ``attempt`` may be None: then the call is made by the avatar from the start (one that leaves a SEM_UNDO entry must).
+    """
+
+    attempt: Callable[[], Any] | None
     call: Callable[[], Any]
 
 
@@ -60,7 +76,7 @@ class Until(NamedTuple):
     wait: Callable[[], Awaitable[Any]]
 
 
-Blocking = InTurn | OnAvatar | Until
+Blocking = InTurn | WhenReady | OnAvatar | Until
 
 
 @dataclass(slots=True, eq=False)
@@ -165,39 +181,57 @@ class Parking:
 
     async def _wait(self, caller: Caller, parked: Parked, blocking: Blocking) -> Any:
         match blocking:
-            case InTurn():
-                return await self._wait_in_turn(caller, parked, blocking)
+            case InTurn(line=line):
+                async with self._in_line(line):
+                    return await self._wait_in_turn(caller, parked, blocking)
+            case WhenReady(host_fd=host_fd, writable=writable):
+                async with self._in_line((host_fd, writable)):
+                    return await self._wait_ready(caller, parked, blocking)
             case OnAvatar(call=call):
                 return await caller.process.avatar.run(caller.credentials, call)
             case Until(wait=wait):
                 return await wait()
 
-    async def _wait_in_turn(self, caller: Caller, parked: Parked, blocking: InTurn) -> Any:
-        lock, users = self._lines.setdefault(blocking.line, (trio.StrictFIFOLock(), [0]))
+    @asynccontextmanager
+    async def _in_line(self, line: Hashable) -> AsyncIterator[None]:
+        """The body runs when all who came before for the same thing have been served or are gone."""
+        lock, users = self._lines.setdefault(line, (trio.StrictFIFOLock(), [0]))
         users[0] += 1
         try:
             async with lock:
-                while parked.reason is None:
-                    try:
-                        with host.acting_as(caller.credentials):
-                            return blocking.attempt()
-                    except WouldBlock:
-                        pass
-                    taken = await self._watchers.run(caller.credentials, blocking.watch)
-                    if taken is not None:
-                        if parked.reason is None:
-                            return taken
-                        blocking.give_back(taken)
-                await trio.lowlevel.checkpoint()  # delivers the cancellation that made ``reason``
+                yield
+        finally:
+            users[0] -= 1
+            if not users[0]:
+                self._lines.pop(line, None)
+
+    async def _wait_in_turn(self, caller: Caller, parked: Parked, blocking: InTurn) -> Any:
+        try:
+            while parked.reason is None:
+                with suppress(WouldBlock), host.acting_as(caller.credentials):
+                    return blocking.attempt()
+                taken = await self._watchers.run(caller.credentials, blocking.watch)
+                if taken is not None:
+                    if parked.reason is None:
+                        return taken
+                    blocking.give_back(taken)
+            raise parked.reason
         except SynosError as error:
             # It was there when the wait began: an id that is unknown now was removed meanwhile.
             if error.errno == errno.EINVAL:
                 raise SynosError(errno.EIDRM, f"{parked.what}: the object was removed while the call waited") from None
             raise
-        finally:
-            users[0] -= 1
-            if not users[0]:
-                self._lines.pop(blocking.line, None)
+
+    async def _wait_ready(self, caller: Caller, parked: Parked, blocking: WhenReady) -> Any:
+        wait = trio.lowlevel.wait_writable if blocking.writable else trio.lowlevel.wait_readable
+        while parked.reason is None:
+            with suppress(WouldBlock), host.acting_as(caller.credentials):
+                return blocking.attempt()
+            try:
+                await wait(blocking.host_fd)
+            except trio.ClosedResourceError:
+                raise SynosError(errno.EBADF, f"{parked.what}: the descriptor was closed meanwhile") from None
+        raise parked.reason
 
 
 def _going_away() -> SynosError:

@@ -43,7 +43,9 @@ class Row(NamedTuple):
     def usage(self) -> str:
         """The text form, as ``help`` prints it: ``msgrcv msqid size [mtype] [flags]``."""
         words = [self.name]
-        words += [p.name if p.default is REQUIRED else f"[{p.name}]" for p in self.params]
+        for param in self.params:
+            name = param.name + "…" * param.kind.variadic
+            words.append(name if param.default is REQUIRED else f"[{name}]")
         return " ".join(words)
 
 
@@ -73,6 +75,8 @@ def bind(row: Row, request: Request) -> tuple[list[Any], float | None]:
     positional = args
     if any(isinstance(arg, Bare) and arg.count(b"=") for arg in args):
         positional = _split_named(row, args, named)
+    if params and params[-1].kind.variadic:
+        positional = _folded(positional, len(params) - 1)
     if request.data is not None:
         named["data"] = request.data
     timeout = request.timeout
@@ -105,6 +109,14 @@ def bind(row: Row, request: Request) -> tuple[list[Any], float | None]:
     if named:
         raise _unknown_name(row, next(iter(named)))
     return values, timeout
+
+
+def _folded(positional: list[Any], first: int) -> list[Any]:
+    """The words from ``first`` on as one list; a list that stands there is it, whatever count C puts behind."""
+    rest = positional[first:]
+    if not rest:
+        return positional
+    return [*positional[:first], rest[0] if isinstance(rest[0], list) else rest]
 
 
 def _split_named(row: Row, args: list[Any], named: dict[str, Any]) -> list[Any]:

@@ -20,12 +20,12 @@ def sys_msgsnd(caller: Caller, msqid: int, mtype: int, data: bytes, flags: int) 
 
     def attempt() -> int:
         queue.send_nowait(mtype, data, flags)
-        caller.ipc.sent(msqid, caller.process.pid)
+        caller.ipc.acted("msg_sent", msqid, caller.process.pid)
         return 0
 
     def send() -> int:
         queue.send(mtype, data, flags)
-        caller.ipc.sent(msqid, caller.process.pid)
+        caller.ipc.acted("msg_sent", msqid, caller.process.pid)
         return 0
 
     return attempt() if flags & abi.IPC_NOWAIT else OnAvatar(attempt, send)
@@ -37,7 +37,7 @@ def sys_msgrcv(caller: Caller, msqid: int, size: int, mtype: int, flags: int) ->
     def attempt() -> Reply:
         message = queue.receive_nowait(size, mtype, flags)
         if not flags & abi.MSG_COPY:
-            caller.ipc.received(msqid, caller.process.pid)
+            caller.ipc.acted("msg_received", msqid, caller.process.pid)
         return _received(message)
 
     if flags & abi.IPC_NOWAIT:
