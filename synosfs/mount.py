@@ -3,8 +3,9 @@
 import errno
 import gc
 import logging
+import select
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pyfuse3
@@ -40,11 +41,13 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
 
 async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
     async with AsyncExitStack() as stack:
+        # Before the mount is there: a signal during the start must not leave it behind.
+        signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         install_interrupt_handler()
         processes = ProcessTable()
         stack.callback(processes.close)
         parking = Parking()
-        stack.callback(parking.close)
+        stack.push_async_callback(parking.close)
         processes.at_exit.append(parking.end_process)
         interrupts = InterruptWatch(parking)
         gate = Gate(processes, SyscallDispatcher(parking, SyscallStatistics()), IPCManager())
@@ -59,9 +62,10 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         gc.collect()
         gc.freeze()
         nursery = await stack.enter_async_context(trio.open_nursery())
-        nursery.start_soon(_end_on_signal, parking, name="signals")
+        nursery.start_soon(_end_on_signal, signals, parking, name="signals")
         nursery.start_soon(processes.watch, name="deaths of processes")
         nursery.start_soon(interrupts.run, name="interrupts")
+        nursery.start_soon(_free_when_detached, options.mountpoint, parking, name="mount table")
         ready()
         log.info("mounted on %s", options.mountpoint)
         await pyfuse3.main(min_tasks=1, max_tasks=_MOST_REQUESTS)
@@ -79,10 +83,26 @@ def _mount(operations: Operations, options: MountOptions) -> None:
         raise SynosError(errno.EIO, f"cannot mount on {options.mountpoint}: {error}") from None
 
 
-async def _end_on_signal(parking: Parking) -> None:
+async def _end_on_signal(signals: AsyncIterator[int], parking: Parking) -> None:
     """SIGTERM and SIGINT: answer those who are blocked, then leave the main loop."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("ending on %s", signal.Signals(number).name)
-            parking.close()
-            pyfuse3.terminate()
+    async for number in signals:
+        log.info("ending on %s", signal.Signals(number).name)
+        await parking.close()
+        pyfuse3.terminate()
+
+
+async def _free_when_detached(mountpoint: str, parking: Parking) -> None:
+    """``umount -l`` leaves a mount alive for as long as a file in it is open: free those who wait in one.
+
+    The kernel announces a change of the mount table as an exceptional condition of mountinfo (proc(5)), once to the
+    first who polls: trio's epoll, which polls twice, would miss it, so a thread waits for it.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+        changes = select.poll()
+        changes.register(table.fileno(), select.POLLPRI)
+        while True:
+            await trio.to_thread.run_sync(changes.poll, abandon_on_cancel=True)
+            table.seek(0)
+            if not any(line.split()[4] == mountpoint for line in table):
+                log.info("detached from %s", mountpoint)
+                parking.end_all()

@@ -130,6 +130,7 @@ class Parking:
         self._lines: dict[Hashable, tuple[trio.StrictFIFOLock, list[int]]] = {}
         self._watchers = ThreadPool("watcher")
         self._closing = False
+        self._emptied = trio.Event()
         self._total = 0
         self._ended: dict[str, int] = {}
 
@@ -164,6 +165,9 @@ class Parking:
             raise
         finally:
             self._parked.discard(parked)
+            if not self._parked:
+                self._emptied.set()
+                self._emptied = trio.Event()
             self._ended[ended_by] = self._ended.get(ended_by, 0) + 1
 
     def end_process(self, process: Process) -> None:
@@ -172,11 +176,17 @@ class Parking:
             if parked.caller.process is process:
                 parked.end(SynosError(errno.ESRCH, f"process {process.pid} has ended"))
 
-    def close(self) -> None:
-        """End every parked call, and park none from now on."""
-        self._closing = True
+    def end_all(self) -> None:
+        """End every call that is parked now: its mount point is gone from the caller's sight."""
         for parked in self:
             parked.end(_going_away())
+
+    async def close(self) -> None:
+        """End every parked call, park none from now on, and return when all have been answered."""
+        self._closing = True
+        self.end_all()
+        while self._parked:
+            await self._emptied.wait()
         self._watchers.close()
 
     async def _wait(self, caller: Caller, parked: Parked, blocking: Blocking) -> Any:
