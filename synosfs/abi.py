@@ -24,6 +24,9 @@ MSG_STAT_ANY = 13
 #: ``clone(2)``: unshare the list of SEM_UNDO adjustments.
 CLONE_SYSVSEM = 0x00040000
 
+#: poll(2)
+POLL_EVENTS = {"POLLIN": 0x1, "POLLPRI": 0x2, "POLLOUT": 0x4, "POLLRDNORM": 0x40, "POLLWRNORM": 0x100}
+
 CLOCKS = {
     "CLOCK_REALTIME": 0,
     "CLOCK_MONOTONIC": 1,

@@ -16,6 +16,7 @@ from synosfs.fs import tree
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.manager import IPCManager
+from synosfs.mountpoint import mounted
 from synosfs.options import MountOptions
 from synosfs.process.host_thread import install_interrupt_handler
 from synosfs.process.table import ProcessTable
@@ -52,7 +53,9 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         interrupts = InterruptWatch(parking)
         gate = Gate(processes, SyscallDispatcher(parking, SyscallStatistics()), IPCManager())
         receiver = Receiver(interrupts.notice)
-        operations = Operations(tree.root(gate), receiver)
+        pollers = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(pollers.cancel_scope.cancel)
+        operations = Operations(tree.root(gate), receiver, pollers)
 
         receiver.install()
         _mount(operations, options)
@@ -97,12 +100,11 @@ async def _free_when_detached(mountpoint: str, parking: Parking) -> None:
     The kernel announces a change of the mount table as an exceptional condition of mountinfo (proc(5)), once to the
     first who polls: trio's epoll, which polls twice, would miss it, so a thread waits for it.
     """
-    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+    async with await trio.open_file("/proc/self/mountinfo") as table:
         changes = select.poll()
         changes.register(table.fileno(), select.POLLPRI)
         while True:
             await trio.to_thread.run_sync(changes.poll, abandon_on_cancel=True)
-            table.seek(0)
-            if not any(line.split()[4] == mountpoint for line in table):
+            if mounted(mountpoint) is None:
                 log.info("detached from %s", mountpoint)
                 parking.end_all()

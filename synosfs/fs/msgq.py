@@ -8,17 +8,16 @@ caller.
 
 import os
 import re
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from errno import EAGAIN, EINVAL, ENOENT, ENOMSG
+from errno import EAGAIN, EINVAL, ENOMSG
 
 from synosfs import abi
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError, WouldBlock
+from synosfs.fs import sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import (
-    FOREVER,
     Attributes,
     Change,
     Directory,
@@ -33,14 +32,13 @@ from synosfs.fs.node import (
 from synosfs.ipc import host, sysv_msg
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.syscall_gate.parking import Caller
-from synosfs.syscall_gate.record import Octal, Reply, Request
+from synosfs.syscall_gate.readiness import QueueSource, Source
+from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.spec import row
 
 #: What a write sends when the name gives no type.
 _DEFAULT_TYPE = 1
-
-_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,8 @@ class QueueFile(Node):
 
     def attributes(self, who: Who) -> Attributes:
         status = self._status()
-        return Attributes(
-            mode=stat.S_IFREG | status.mode & 0o777,
-            # The kernel checks a file's mode against its owner, and knows no creator, who has the owner's rights too
-            # (sysvipc(7)): to itself, the creator is shown as the owner. Root needs no such help.
-            uid=status.cuid if who.uid == status.cuid != 0 else status.uid,
-            gid=status.cgid if who.gid == status.cgid and who.uid != 0 else status.gid,
-            size=status.cbytes,
-            atime_ns=status.rtime * _NS,
-            mtime_ns=max(status.stime, status.ctime) * _NS,
-            ctime_ns=status.ctime * _NS,
-        )
+        mtime = max(status.stime, status.ctime)
+        return sysv.attributes(status, who, size=status.cbytes, atime=status.rtime, mtime=mtime, ctime=status.ctime)
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
@@ -79,10 +68,7 @@ class QueueFile(Node):
         # A shell's > truncates before it writes: messages are taken by reading, never by truncation.
         if change.size:
             raise SynosError(EINVAL, "a queue's size is what its messages make it; set qbytes for its limit")
-        if change.mode is not None or change.uid is not None or change.gid is not None:
-            mode = None if change.mode is None else change.mode & 0o777
-            with host.acting_as(credentials_of(who)):
-                MessageQueue(self.msqid).set(change.uid, change.gid, mode)
+        sysv.change_owner(change, who, MessageQueue(self.msqid).set)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self._status()
@@ -90,11 +76,7 @@ class QueueFile(Node):
         return {"key": f"{status.key:#x}", **{name: str(getattr(status, name)) for name in fields}}
 
     def _status(self) -> QueueStatus:
-        try:
-            status = MessageQueue(self.msqid).status_any()
-        except SynosError as error:
-            raise SynosError(ENOENT, error.message) from None
-        return self.gate.ipc.with_true_pids(status)
+        return self.gate.ipc.with_true_pids(sysv.existing(MessageQueue(self.msqid).status_any))
 
 
 class _Look(Handle):
@@ -147,6 +129,10 @@ class _Endpoint(Handle):
         reply = await self._call(Request("msgrcv", [self._msqid, size, self._mtype or 0]))
         return reply.data or b""
 
+    def source(self) -> Source:
+        parking, credentials = self._gate.dispatcher.parking, self._caller.credentials
+        return QueueSource(parking, credentials, MessageQueue(self._msqid), self._mtype or 0)
+
     async def _call(self, request: Request) -> Reply:
         reply = await self._gate.dispatcher.call(self._caller, request)
         if reply.errno:
@@ -154,68 +140,21 @@ class _Endpoint(Handle):
         return reply
 
 
-@dataclass(frozen=True)
-class QueuesById(Node):
-    """``sysv/``: every queue of the namespace by id."""
-
-    gate: Gate
-
-    entry_timeout = FOREVER
-    attr_timeout = FOREVER
-
-    def attributes(self, who: Who) -> Attributes:
-        # Sticky: as with IPC_RMID, only the owner of a queue, or root, may remove it.
-        return Attributes(stat.S_IFDIR | 0o1777)
-
-    def lookup(self, name: str, who: Who) -> Node:
-        base, mtype = _split_type(name)
-        if not re.fullmatch(r"0|[1-9][0-9]{0,9}", base) or (msqid := int(base)) > 0x7FFFFFFF:
-            raise no_such(name)
-        return QueueFile(self.gate, msqid, mtype)
-
-    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((str(status.msqid), QueueFile(self.gate, status.msqid)) for status in sysv_msg.listing())
-
-    def unlink(self, name: str, who: Who) -> None:
-        node = self.lookup(name, who)
-        assert isinstance(node, QueueFile)
-        with host.acting_as(credentials_of(who)):
-            MessageQueue(node.msqid).remove()
-
-
-@dataclass(frozen=True)
-class QueuesByKey(QueuesById):
-    """``key/``: the queues that have a key, by key. Creating a file here makes the queue."""
-
-    def lookup(self, name: str, who: Who) -> Node:
-        base, mtype = _split_type(name)
-        return QueueFile(self.gate, sysv_msg.find(_key(base)).msqid, mtype)
-
-    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((f"{status.key:#x}", QueueFile(self.gate, status.msqid)) for status in sysv_msg.listing() if status.key)
-
-    def create(self, name: str, mode: int, who: Who) -> Node:
-        base, mtype = _split_type(name)
-        with host.acting_as(credentials_of(who)):
-            return QueueFile(self.gate, sysv_msg.create(_key(base), mode & 0o777).msqid, mtype)
-
-
-def _split_type(name: str) -> tuple[str, int | None]:
-    base, at, selection = name.partition("@")
-    if not at:
-        return base, None
+def _file(gate: Gate, msqid: int, selection: str | None) -> Node:
+    if selection is None:
+        return QueueFile(gate, msqid)
     if not re.fullmatch(r"-?[0-9]{1,19}", selection):
-        raise no_such(name)
-    return base, int(selection)
+        raise no_such(f"{msqid}@{selection}")
+    return QueueFile(gate, msqid, int(selection))
 
 
-def _key(name: str) -> int:
-    """A key as it stands in a name: hexadecimal after 0x; as the signed number that the host takes."""
-    if not re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", name):
-        raise SynosError(ENOENT, f"a key is named 0x and up to 8 hexadecimal digits, not {name}")
-    key = int(name, 16)
-    return key - (1 << 32) if key >> 31 else key
-
+_QUEUES = sysv.Family(
+    file=_file,
+    listing=lambda: ((status.msqid, status.key) for status in sysv_msg.listing()),
+    find=lambda key: sysv_msg.find(key).msqid,
+    create=lambda key, mode: sysv_msg.create(key, mode).msqid,
+    remove=lambda msqid: MessageQueue(msqid).remove(),
+)
 
 # --- msgq/ctl --------------------------------------------------------------------------------------------------------
 
@@ -226,16 +165,15 @@ _HEADER = (
 
 
 def _create(key: int, mode: int) -> Request:
-    return Request("msgget", [key, abi.IPC_CREAT | abi.IPC_EXCL | mode & 0o777])
+    return sysv.request("msgget", key, abi.IPC_CREAT | abi.IPC_EXCL | mode & 0o777)
 
 
 def _remove(msqid: int) -> Request:
-    return Request("msgctl", [msqid, abi.IPC_RMID])
+    return sysv.request("msgctl", msqid, abi.IPC_RMID)
 
 
 def _set(msqid: int, uid: int | None, gid: int | None, mode: int | None, qbytes: int | None) -> Request:
-    given = {"uid": uid, "gid": gid, "mode": mode, "qbytes": qbytes}
-    return Request("msgctl", [msqid, abi.IPC_SET], {name: value for name, value in given.items() if value is not None})
+    return sysv.request("msgctl", msqid, abi.IPC_SET, uid=uid, gid=gid, mode=mode, qbytes=qbytes)
 
 
 _COMMANDS = {
@@ -253,19 +191,13 @@ _COMMANDS = {
 def directory(gate: Gate) -> Directory:
     """``msgq/``."""
 
-    def rows() -> Iterable[tuple[object, ...]]:
-        for listed in sysv_msg.listing():
-            try:
-                status = gate.ipc.with_true_pids(MessageQueue(listed.msqid).status_any())
-            except SynosError:
-                continue  # removed since it was listed
-            shown = status._asdict() | {"key": f"{status.key:#x}", "perms": Octal(status.mode & 0o777)}
-            yield tuple(shown[name] for name in _HEADER)
+    def status(msqid: int) -> QueueStatus:
+        return gate.ipc.with_true_pids(MessageQueue(msqid).status_any())
 
     return Directory(
         {
-            "ctl": CtlFile(gate, _HEADER, rows, _COMMANDS),
-            "sysv": QueuesById(gate),
-            "key": QueuesByKey(gate),
+            "ctl": CtlFile(gate, _HEADER, lambda: sysv.rows(_HEADER, _QUEUES, status), _COMMANDS),
+            "sysv": sysv.ById(gate, _QUEUES),
+            "key": sysv.ByKey(gate, _QUEUES),
         }
     )

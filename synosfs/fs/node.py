@@ -18,6 +18,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
 from synosfs.ipc import host
+from synosfs.syscall_gate.readiness import Source
 from synosfs.syscall_gate.session import effective
 
 #: For attributes and names that never change while the mount lives, in seconds.
@@ -71,6 +72,10 @@ class Handle:
 
     async def write(self, offset: int, data: bytes) -> int:
         raise SynosError(EINVAL, "this file cannot be written")
+
+    def source(self) -> Source | None:
+        """What poll(2) on the open file asks; None: it is always ready, as a regular file is."""
+        return None
 
     async def close(self) -> None:
         """Let go of what the handle holds."""

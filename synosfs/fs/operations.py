@@ -13,12 +13,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
+import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
 from synosfs.fs.inodes import ROOT, Handles, Inodes
 from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, no_such
+from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
+from synosfs.syscall_gate.readiness import IN, OUT
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +60,12 @@ class Operations(pyfuse3.Operations):
     enable_acl = False
     supports_dot_lookup = False
 
-    def __init__(self, root: Node, receiver: Receiver) -> None:
+    def __init__(self, root: Node, receiver: Receiver, nursery: trio.Nursery) -> None:
         super().__init__()
         self.receiver = receiver
         self._inodes = Inodes(root)
         self._handles = Handles()
+        self._pollers = Pollers(nursery)
         self._directories: dict[int, _Listing] = {}
         self._next_directory = 1
 
@@ -175,7 +179,20 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     async def release(self, fh: int) -> None:
+        self._pollers.forget(fh)
         await self._handles.remove(fh).close()
+
+    @_boundary
+    async def poll(self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext) -> int:
+        source = self._handles[fh].source()
+        if source is None:
+            return IN | OUT
+        ready = source.ready()
+        # The kernel asks for all events at once and wants one notice when any of them may have come about.
+        self._pollers.forget(fh)
+        if poll_handle is not None:
+            self._pollers.watch(fh, source, (IN | OUT) & ~ready, poll_handle.notify)
+        return ready
 
     # --- directories ---
 

@@ -15,7 +15,7 @@ import trio
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host
 from synosfs.syscall_gate import table
-from synosfs.syscall_gate.parking import Blocking, Caller, Parking, Until
+from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar, Parking
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import Row, bind
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
@@ -144,10 +144,9 @@ def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
     answer = row.handler(caller, *values)
     if not isinstance(answer, (int, Reply)):
         waiting = _Waiting(call, values, timeout, answer)
-        if isinstance(answer, Until):
-            return _must_wait(waiting, caller)
         if answer.attempt is None:
-            return waiting  # not to wait, but to be made by the avatar: the handler has seen to nonblock
+            # Made by the avatar from the start is not waiting: the handler has seen to nonblock.
+            return waiting if isinstance(answer, OnAvatar) else _must_wait(waiting, caller)
         try:
             answer = answer.attempt()
         except WouldBlock:

@@ -132,7 +132,24 @@ _GET_FLAGS = {name: getattr(abi, name) for name in ("IPC_CREAT", "IPC_EXCL")}
 _IPC_COMMANDS = {name: getattr(abi, name) for name in ("IPC_RMID", "IPC_SET", "IPC_STAT", "IPC_INFO")}
 _MSG_COMMANDS = _IPC_COMMANDS | {name: getattr(abi, name) for name in ("MSG_STAT", "MSG_INFO", "MSG_STAT_ANY")}
 
+
+def _polled(value: Any) -> list[tuple[str, int]]:
+    """Things to poll, each ``what[:events]`` or a pair of these; input is waited for when no events are given."""
+    things = []
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, list) and len(item) == 2:
+            what, events = item
+        else:
+            what, _, events = _data(str(item) if isinstance(item, int) else item).partition(b":")
+        text = what.decode("utf-8", "replace") if isinstance(what, bytes) else str(what)
+        things.append((text, _EVENT_FLAGS(events) if events else abi.POLL_EVENTS["POLLIN"]))
+    return things
+
+
+_EVENT_FLAGS = _flags(abi.POLL_EVENTS)
+
 KINDS: dict[str, Kind] = {
+    "polled": Kind("what:events", _polled, variadic=True),
     "int": Kind("number", _ranged(32)),
     "long": Kind("number", _ranged(64)),
     "size": Kind("number", _ranged(64)),

@@ -71,9 +71,14 @@ class OnAvatar(NamedTuple):
 
 
 class Until(NamedTuple):
-    """Wait for something that trio can await; ``finish`` makes the answer."""
+    """Wait for something that trio can await.
+
+    ``on_timeout`` makes the answer of a call for which a time-out is no error (poll(2)).
+    """
 
     wait: Callable[[], Awaitable[Any]]
+    attempt: Callable[[], Any] | None = None
+    on_timeout: Callable[[], Any] | None = None
 
 
 Blocking = InTurn | WhenReady | OnAvatar | Until
@@ -89,6 +94,7 @@ class Caller:
     """
 
     ipc: IPCManager
+    parking: "Parking"
     process: Process
     tid: int
     waiter: int
@@ -158,6 +164,8 @@ class Parking:
         try:
             with parked.scope, trio.move_on_after(float("inf") if timeout is None else timeout):
                 return await self._wait(caller, parked, blocking)
+            if parked.reason is None and isinstance(blocking, Until) and blocking.on_timeout is not None:
+                return blocking.on_timeout()
             error = parked.reason or SynosError(timed_out, f"{what}: nothing came within {timeout:g} s")
             raise error
         except SynosError as error:
@@ -180,6 +188,10 @@ class Parking:
         """End every call that is parked now: its mount point is gone from the caller's sight."""
         for parked in self:
             parked.end(_going_away())
+
+    async def watch(self, credentials: Credentials, call: Callable[[], T]) -> T:
+        """Run a host call that blocks and takes nothing, in a thread of its own. Cancelling interrupts it."""
+        return await self._watchers.run(credentials, call)
 
     async def close(self) -> None:
         """End every parked call, park none from now on, and return when all have been answered."""

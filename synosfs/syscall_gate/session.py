@@ -35,7 +35,7 @@ class Gate:
     def caller(self, tid: int, uid: int, gid: int) -> Caller:
         """The thread that opens a file to take part, with the rights that it has now. ESRCH when it is gone."""
         process = self.processes.enter(tid)
-        return Caller(self.ipc, process, tid, tid, effective(tid, uid, gid))
+        return Caller(self.ipc, self.dispatcher.parking, process, tid, tid, effective(tid, uid, gid))
 
     def caller_for(self, process: Process, tid: int, uid: int, gid: int) -> Caller:
         """``tid`` opens the gate on behalf of ``process``.
@@ -54,7 +54,8 @@ class Gate:
             if not same:
                 raise SynosError(errno.EPERM, f"process {process.pid} has other rights than the caller")
         lent = theirs._replace(capabilities=theirs.capabilities & opener.capabilities)
-        return Caller(self.ipc, process, process.pid, tid, host.OWN if lent == host.OWN else lent)
+        rights = host.OWN if lent == host.OWN else lent
+        return Caller(self.ipc, self.dispatcher.parking, process, process.pid, tid, rights)
 
     def session(self, caller: Caller, *, readable: bool, translate: Translate | None = None) -> "Session":
         """A session of ``caller``; ``translate`` turns what is written into the system call that it stands for."""

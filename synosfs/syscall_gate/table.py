@@ -8,13 +8,15 @@ help.
 import errno
 
 from synosfs.errors import SynosError
-from synosfs.syscall_gate import sys_msg, sys_process
+from synosfs.syscall_gate import sys_msg, sys_poll, sys_process
 from synosfs.syscall_gate.kinds import shown, suggestion
 from synosfs.syscall_gate.numbers import NAMES, NUMBERS
 from synosfs.syscall_gate.spec import Row, row
 
 # fmt: off
 ROWS: tuple[Row, ...] = (
+    row(7, "poll", sys_poll.sys_poll, "what:polled", blocks=True,
+        help="wait for any of 3:POLLIN msgq/0[@type]:POLLIN|POLLOUT sem/3.0:POLLIN; revents of each; 0 after timeout="),
     row(35, "nanosleep", sys_process.sys_nanosleep, "tv_sec:seconds tv_nsec:long=0", blocks=True,
         help="sleep; tv_sec may have a fraction"),
     row(39, "getpid", sys_process.sys_getpid, help="the caller's process id"),

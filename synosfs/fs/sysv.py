@@ -1,0 +1,175 @@
+"""What the directories of the System V families (``msgq/``, ``sem/``, ``shm/``) have in common.
+
+``sysv/<id>`` and ``key/0x<key>`` lead to an object of the host, whoever made it; a *selection* may stand after the name
+and an ``@``, where a family has one. A ``Family`` says how to find, make and remove its objects, and what file shows
+one; ``ById`` and ``ByKey`` are the two directories, ``rows`` the table of ``ctl``.
+"""
+
+import re
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from errno import ENOENT
+from typing import Any, Protocol, TypeVar
+
+from synosfs.errors import SynosError
+from synosfs.fs.node import FOREVER, Attributes, Change, Node, Who, credentials_of, no_such
+from synosfs.ipc import host
+from synosfs.syscall_gate.record import Octal, Request
+from synosfs.syscall_gate.session import Gate
+
+T = TypeVar("T")
+
+NS = 1_000_000_000
+
+
+class Status(Protocol):
+    """The fields of ``struct ipc_perm`` that every family's status has; the key as an unsigned number."""
+
+    @property
+    def key(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def cuid(self) -> int: ...
+    @property
+    def cgid(self) -> int: ...
+    @property
+    def mode(self) -> int: ...
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """One family of objects. The functions act with the calling thread's rights and raise SynosError.
+
+    ``file`` makes the node of (gate, id, selection), the selection being None without an ``@``; it raises ENOENT for
+    one that means nothing. ``listing`` gives (id, unsigned key) of every object in the kernel's order; ``find`` the id
+    of a key; ``create`` the id of a key and a mode, finding the object when it exists.
+    """
+
+    file: Callable[[Gate, int, str | None], Node]
+    listing: Callable[[], Iterable[tuple[int, int]]]
+    find: Callable[[int], int]
+    create: Callable[[int, int], int]
+    remove: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ById(Node):
+    """``sysv/``: every object of the namespace by id."""
+
+    gate: Gate
+    family: Family
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        # Sticky: as with IPC_RMID, only the owner of an object, or root, may remove it.
+        return Attributes(stat.S_IFDIR | 0o1777)
+
+    def lookup(self, name: str, who: Who) -> Node:
+        number, selection = self._named(name)
+        return self.family.file(self.gate, number, selection)
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        return ((str(number), self.family.file(self.gate, number, None)) for number, _ in self.family.listing())
+
+    def unlink(self, name: str, who: Who) -> None:
+        number, _ = self._named(name)
+        with host.acting_as(credentials_of(who)):
+            self.family.remove(number)
+
+    def _named(self, name: str) -> tuple[int, str | None]:
+        """The id and the selection that a name means."""
+        base, selection = split_selection(name)
+        if not re.fullmatch(r"0|[1-9][0-9]{0,9}", base) or (number := int(base)) > 0x7FFFFFFF:
+            raise no_such(name)
+        return number, selection
+
+
+@dataclass(frozen=True)
+class ByKey(ById):
+    """``key/``: the objects that have a key, by key. Creating a file here makes the object."""
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        listing = self.family.listing()
+        return ((f"{key:#x}", self.family.file(self.gate, number, None)) for number, key in listing if key)
+
+    def create(self, name: str, mode: int, who: Who) -> Node:
+        base, selection = split_selection(name)
+        with host.acting_as(credentials_of(who)):
+            number = self.family.create(key_named(base), mode & 0o777)
+        return self.family.file(self.gate, number, selection)
+
+    def _named(self, name: str) -> tuple[int, str | None]:
+        base, selection = split_selection(name)
+        return self.family.find(key_named(base)), selection
+
+
+def split_selection(name: str) -> tuple[str, str | None]:
+    """``base@selection``; None without an ``@``."""
+    base, at, selection = name.partition("@")
+    return base, selection if at else None
+
+
+def key_named(name: str) -> int:
+    """A key as it stands in a name: hexadecimal after 0x; as the signed number that the host takes."""
+    if not re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", name):
+        raise SynosError(ENOENT, f"a key is named 0x and up to 8 hexadecimal digits, not {name}")
+    key = int(name, 16)
+    return key - (1 << 32) if key >> 31 else key
+
+
+def attributes(
+    status: Status, who: Who, *, size: int, atime: int, mtime: int, ctime: int, mode: int | None = None
+) -> Attributes:
+    """What stat(2) shows of an object; times in seconds, ``mode`` instead of the object's own if it is given.
+
+    The kernel checks a file's mode against its owner, and knows no creator, who has the owner's rights too
+    (sysvipc(7)): to itself, the creator is shown as the owner. Root needs no such help.
+    """
+    return Attributes(
+        mode=stat.S_IFREG | (status.mode if mode is None else mode) & 0o777,
+        uid=status.cuid if who.uid == status.cuid != 0 else status.uid,
+        gid=status.cgid if who.gid == status.cgid and who.uid != 0 else status.gid,
+        size=size,
+        atime_ns=atime * NS,
+        mtime_ns=mtime * NS,
+        ctime_ns=ctime * NS,
+    )
+
+
+def change_owner(change: Change, who: Who, set_: Callable[[int | None, int | None, int | None], None]) -> None:
+    """Carry chmod and chown out as IPC_SET: ``set_`` takes uid, gid, mode, None for what stays, and acts as ``who``."""
+    if change.mode is not None or change.uid is not None or change.gid is not None:
+        mode = None if change.mode is None else change.mode & 0o777
+        with host.acting_as(credentials_of(who)):
+            set_(change.uid, change.gid, mode)
+
+
+def existing(status: Callable[[], T]) -> T:
+    """The status of an object that a name led to. ENOENT when it is gone."""
+    try:
+        return status()
+    except SynosError as error:
+        raise SynosError(ENOENT, error.message) from None
+
+
+def rows(header: tuple[str, ...], family: Family, status: Callable[[int], Status]) -> Iterable[tuple[object, ...]]:
+    """The lines of a ``ctl`` table: for each object the fields of its status that ``header`` names."""
+    for number, _ in family.listing():
+        try:
+            found = status(number)
+        except SynosError:
+            continue  # removed since it was listed
+        shown = found._asdict() | {"key": f"{found.key:#x}", "perms": Octal(found.mode & 0o777)}
+        yield tuple(shown[name] for name in header)
+
+
+def request(call: str, *args: int, **given: Any) -> Request:
+    """A system call with those of the named arguments that were given."""
+    return Request(call, list(args), {name: value for name, value in given.items() if value is not None})
