@@ -3,6 +3,7 @@
 import errno
 import gc
 import logging
+import resource
 import select
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -37,7 +38,14 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
 
     Ends by SIGTERM, SIGINT or unmounting; blocked callers get ECANCELED. Raises SynosError when it cannot mount.
     """
+    _raise_descriptor_limit()
     trio.run(_serve, options, ready)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each process that takes part costs a descriptor (its pidfd), each pipe two: take all that the host allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:

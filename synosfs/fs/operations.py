@@ -47,6 +47,9 @@ def _boundary(
             return await operation(self, *args, **kwargs)
         except SynosError as error:
             raise FUSEError(error.errno) from None
+        except OSError as error:  # the daemon's own want: descriptors, memory, rights
+            log.warning("%s: %s", operation.__name__, error)
+            raise FUSEError(error.errno or errno.EIO) from None
         except Exception:  # a bug of ours must cost one request, not the mount
             log.exception("%s failed", operation.__name__)
             raise FUSEError(errno.EIO) from None

@@ -1,10 +1,13 @@
 """Who polls open files, and is to be told when they become ready: poll(2), select(2), epoll(7) on files here."""
 
+import logging
 from collections.abc import Callable
 
 import trio
 
 from synosfs.syscall_gate.readiness import Source
+
+log = logging.getLogger(__name__)
 
 
 class Pollers:
@@ -20,7 +23,12 @@ class Pollers:
 
         async def wait() -> None:
             with scope:
-                await source.wait(events)
+                try:
+                    await source.wait(events)
+                except (
+                    Exception
+                ):  # whatever went wrong is for the next poll or read to tell, and no cause to end the mount
+                    log.debug("poll of file %d", fh, exc_info=True)
                 notify()
 
         self._nursery.start_soon(wait, name=f"poll of file {fh}")

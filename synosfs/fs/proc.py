@@ -82,8 +82,8 @@ class ProcessDirectory(Node):
         raise no_such(name)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        for name, render in _FILES.items():
-            yield name, ProcessFile(self.gate, self.process, render)
+        for name, (render, mode) in _FILES.items():
+            yield name, ProcessFile(self.gate, self.process, render, mode)
         yield "syscall", SyscallFile(self.gate, self.process)
 
 
@@ -94,9 +94,10 @@ class ProcessFile(Node):
     gate: Gate
     process: Process
     render: Callable[[Gate, Process], str]
+    mode: int
 
     def attributes(self, who: Who) -> Attributes:
-        return Attributes(stat.S_IFREG | 0o444, *self.process.owner())
+        return Attributes(stat.S_IFREG | self.mode, *self.process.owner())
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
@@ -140,4 +141,9 @@ def _stats(_gate: Gate, process: Process) -> str:
     return f"calls {process.calls}\nerrors {process.errors}\n"
 
 
-_FILES: dict[str, Callable[[Gate, Process], str]] = {"status": _status, "blocked": _blocked, "stats": _stats}
+#: Each file's text and mode; what a process says in its calls is for its owner.
+_FILES: dict[str, tuple[Callable[[Gate, Process], str], int]] = {
+    "status": (_status, 0o444),
+    "blocked": (_blocked, 0o400),
+    "stats": (_stats, 0o444),
+}

@@ -52,7 +52,7 @@ class SyscallFile(Node):
         if not writes(flags):
             if process is not None:
                 return Snapshot(process.last_reply or b"")
-            return Snapshot(gate.last_reply(who.pid))
+            return Snapshot(gate.last_reply(who.pid, who.uid))
         if process is None:
             caller = gate.caller(who.pid, who.uid, who.gid)
         else:

@@ -33,6 +33,7 @@ class Process:
         self.pidfd = pidfd
         self.start_time = stat.start_time
         self.last_reply: bytes | None = None
+        self.last_reply_uid = -1
         self.calls = 0
         self.errors = 0
         self.bytes = 0
@@ -61,7 +62,10 @@ class Process:
     def descriptors(self) -> DescriptorTable:
         """The descriptor table: at its first use a copy of the nearest SynOS ancestor's, as after fork(2)."""
         if self._descriptors is None:
-            parent = next((process for process in self._ancestry() if process.has_descriptors), None)
+            # fork(2) hands a table on as it was then; this is later, and a child that gave up its rights since then
+            # must not get what its parent has opened with them.
+            candidates = (process for process in self._ancestry() if process.has_descriptors)
+            parent = next((process for process in candidates if process.owner() == self.owner()), None)
             self._descriptors = parent.descriptors.copy() if parent is not None else DescriptorTable()
         return self._descriptors
 

@@ -7,7 +7,7 @@ keeps the statistics and turns every SynosError into a reply; nothing else may c
 
 import time
 from collections.abc import Sequence
-from errno import EAGAIN, ECANCELED, EINTR, ENOBUFS, ETIMEDOUT
+from errno import EAGAIN, ECANCELED, EINTR, EIO, ENOBUFS, ETIMEDOUT
 from typing import Any, NamedTuple
 
 import trio
@@ -109,7 +109,7 @@ class SyscallDispatcher:
             else:
                 with host.acting_as(caller.credentials):
                     answer = _run(call, caller, request)
-        except SynosError as error:
+        except OSError as error:
             answer = self._failed(caller, counter, error)
         if isinstance(answer, Reply):
             counter.add(_perf() - began)
@@ -125,16 +125,18 @@ class SyscallDispatcher:
             reply = answer if isinstance(answer, Reply) else Reply(answer)
             if reply.data is not None:
                 counter.bytes += len(reply.data)
-        except SynosError as error:
+        except OSError as error:
             reply = self._failed(caller, counter, error)
         counter.add_blocked()
         caller.process.calls += 1
         return reply
 
-    def _failed(self, caller: Caller, counter: CallCounter, error: SynosError) -> Reply:
-        counter.errnos[error.errno] += 1
+    def _failed(self, caller: Caller, counter: CallCounter, error: OSError) -> Reply:
+        # Not a SynosError: the daemon's own want of descriptors or memory. Its errno is as true for the caller.
+        number = error.errno or EIO
+        counter.errnos[number] += 1
         caller.process.errors += 1
-        return Reply(-1, errno=error.errno, message=error.message)
+        return Reply(-1, errno=number, message=error.message if isinstance(error, SynosError) else str(error))
 
 
 def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:

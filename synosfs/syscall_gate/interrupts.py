@@ -81,6 +81,8 @@ def _state(tid: int) -> str:
         state = procfs.stat(tid).state
     except ProcessLookupError:
         return "elsewhere"
+    except OSError:  # no descriptor left to look with: look again later
+        return "waiting"
     in_fuse = procfs.waits_for_fuse(tid)
     if in_fuse is False:
         return "elsewhere"
@@ -90,7 +92,11 @@ def _state(tid: int) -> str:
 def _threads_by_inode() -> dict[int, int]:
     """The threads that wait in FUSE, by the inode number of the file that they read or write."""
     threads = {}
-    for process in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return {}
+    for process in processes:
         try:
             tids = [int(tid) for tid in os.listdir(f"/proc/{process}/task")]
         except OSError:

@@ -61,10 +61,13 @@ class Gate:
         """A session of ``caller``; ``translate`` turns what is written into the system call that it stands for."""
         return Session(self.dispatcher, caller, readable, translate)
 
-    def last_reply(self, tid: int) -> bytes:
-        """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has."""
+    def last_reply(self, tid: int, uid: int) -> bytes:
+        """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has.
+
+        Only its own user's: what root's shell was told is not for a child that has given up root.
+        """
         for process in self.processes.ancestry(tid):
-            if process.last_reply is not None:
+            if process.last_reply is not None and uid in (process.last_reply_uid, 0):
                 return process.last_reply
         return b""
 
@@ -143,7 +146,7 @@ class Session:
             if len(records) == 1 and record.notation is Notation.TEXT and replies[0].errno:
                 failed = SynosError(replies[0].errno, replies[0].message)
         answer = b"".join(answers)
-        process.last_reply = answer
+        process.last_reply, process.last_reply_uid = answer, self.caller.credentials.uid
         if self.readable:
             del self._replies[: self._read]
             self._read = 0
