@@ -7,6 +7,9 @@ effective capabilities. They come from the FUSE request and from ``/proc/<tid>/s
 import os
 from typing import NamedTuple
 
+#: The bit of CAP_FOWNER in a capability set: the rights of every owner of a file.
+CAP_FOWNER = 1 << 3
+
 #: The bit of CAP_SYS_PTRACE in a capability set: the right to act on other users' processes.
 CAP_SYS_PTRACE = 1 << 19
 

@@ -22,6 +22,8 @@ class SynosError(OSError):
 
 def errno_name(errno: int) -> str:
     """The symbolic name of an errno, such as ``ENOMSG``; its number as text when it has none."""
+    if errno == errno_names.EDEADLK:  # errorcode knows it by its other name, EDEADLOCK
+        return "EDEADLK"
     return errno_names.errorcode.get(errno, str(errno))
 
 

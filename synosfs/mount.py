@@ -17,7 +17,7 @@ from synosfs.fs import tree
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.manager import IPCManager
-from synosfs.mountpoint import mounted
+from synosfs.mountpoint import device, mounted
 from synosfs.options import MountOptions
 from synosfs.process.host_thread import install_interrupt_handler
 from synosfs.process.table import ProcessTable
@@ -59,7 +59,9 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         stack.push_async_callback(parking.close)
         processes.at_exit.append(parking.end_process)
         interrupts = InterruptWatch(parking)
-        gate = Gate(processes, SyscallDispatcher(parking, SyscallStatistics()), IPCManager())
+        ipc = IPCManager()
+        processes.at_exit.append(ipc.ended)
+        gate = Gate(processes, SyscallDispatcher(parking, SyscallStatistics()), ipc)
         receiver = Receiver(interrupts.notice)
         pollers = await stack.enter_async_context(trio.open_nursery())
         stack.callback(pollers.cancel_scope.cancel)
@@ -68,6 +70,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         receiver.install()
         _mount(operations, options)
         stack.callback(pyfuse3.close, unmount=True)
+        ipc.mountpoint, ipc.device = options.mountpoint, device(options.mountpoint)
 
         # What is loaded now stays: the collector need not look at it again.
         gc.collect()

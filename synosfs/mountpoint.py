@@ -60,6 +60,16 @@ def mounted(path: str) -> Mount | None:
     return found
 
 
+def device(path: str) -> int:
+    """The device number (st_dev) of what is mounted on exactly this path; -1 when nothing is."""
+    number = -1
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        _, _, major_minor, _, point, *_ = line.split(" ")
+        if _unescape(point) == path:
+            number = os.makedev(*map(int, major_minor.split(":")))
+    return number
+
+
 def is_ours(path: str) -> bool:
     """Whether the topmost mount on ``path`` is a synosfs, alive or dead."""
     mount = mounted(path)

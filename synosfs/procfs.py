@@ -41,6 +41,18 @@ def thread_group(tid: int) -> int:
     raise ProcessLookupError(tid)
 
 
+def umask(tid: int) -> int:
+    """The file mode creation mask of a thread."""
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Umask:"):
+                    return int(line[6:], 8)
+    except FileNotFoundError:
+        pass
+    raise ProcessLookupError(tid)
+
+
 def waits_for_fuse(tid: int) -> bool | None:
     """Whether a thread sleeps in a FUSE request; None where the daemon may not see it (another user's process)."""
     try:

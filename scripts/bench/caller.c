@@ -1,8 +1,9 @@
 /*
  * caller - times one call on an open descriptor, a write and the read of its reply, on several files in turn.
  *
- * Usage: caller BLOCKS CALLS REQUEST FILE...
- * The files take turns, CALLS calls each, BLOCKS times over, so that a noisy moment of the machine meets all of them.
+ * Usage: caller BLOCKS CALLS FILE... <REQUEST
+ * Each call writes what standard input held, as it is. The files take turns, CALLS calls each, BLOCKS times over, so
+ * that a noisy moment of the machine meets all of them.
  * It prints a line a block: the nanoseconds per call of each file, in the order given. The first block warms up and
  * is not printed.
  */
@@ -14,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_FILES = 16, REPLY_SIZE = 4096 };
+enum { MAX_FILES = 16, REQUEST_SIZE = 4096, REPLY_SIZE = 4096 };
 
 static long long now_ns(void)
 {
@@ -36,15 +37,15 @@ static void call(int fd, const char *request, size_t length, const char *path)
 
 int main(int argc, char *argv[])
 {
-	int fds[MAX_FILES], files = argc - 4;
-	char **paths = argv + 4, request[REPLY_SIZE];
+	int fds[MAX_FILES], files = argc - 3;
+	char **paths = argv + 3, request[REQUEST_SIZE];
 
 	if (files < 1 || files > MAX_FILES) {
-		fprintf(stderr, "usage: %s BLOCKS CALLS REQUEST FILE...\n", argv[0]);
+		fprintf(stderr, "usage: %s BLOCKS CALLS FILE... <REQUEST\n", argv[0]);
 		return 2;
 	}
 	const long blocks = atol(argv[1]), calls = atol(argv[2]);
-	const int length = snprintf(request, sizeof(request), "%s\n", argv[3]);
+	const size_t length = fread(request, 1, sizeof(request), stdin);
 
 	for (int i = 0; i < files; i++) {
 		fds[i] = open(paths[i], O_RDWR);

@@ -7,6 +7,7 @@ and noisy, so every figure is a ratio to a peer measured in the same seconds, an
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import shutil
@@ -20,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MOUNT_TIMEOUT_S = 20.0
 _IN_NAMESPACE = "SYNOSFS_BENCH_NAMESPACE"
 
 
@@ -63,22 +63,27 @@ class Bench:
     quick: bool
     stack: contextlib.ExitStack
     scratch: Path
-    _servers: dict[str, Path] = field(default_factory=dict)
+    _mounts: dict[str, Path] = field(default_factory=dict)
+    _servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def rounds(self, blocks: int, calls: int) -> Rounds:
         return Rounds(max(3, blocks // 5), max(1, calls // 4)) if self.quick else Rounds(blocks, calls)
 
     def mount(self) -> Path:
         """The mount point of a running synosfs; started at the first use, shared by all benchmarks."""
-        if "ours" not in self._servers:
-            self._servers["ours"] = self._serve([*_synosfs(), "--foreground"], "ours")
-        return self._servers["ours"]
+        if "ours" not in self._mounts:
+            self._mounts["ours"] = self._serve([*_synosfs(), "--foreground"], "ours")
+        return self._mounts["ours"]
 
     def peer(self) -> Path:
         """The mount point of the C server that answers the same requests with nothing behind them."""
-        if "peer" not in self._servers:
-            self._servers["peer"] = self._serve([str(self.compiled("peer", fuse=True)), "-f"], "peer")
-        return self._servers["peer"]
+        if "peer" not in self._mounts:
+            self._mounts["peer"] = self._serve([str(self.compiled("peer", fuse=True)), "-f"], "peer")
+        return self._mounts["peer"]
+
+    def servers(self) -> list[int]:
+        """The process ids of the servers that run."""
+        return [server.pid for server in self._servers]
 
     def compiled(self, name: str, *, fuse: bool = False) -> Path:
         program = self.scratch / name
@@ -99,13 +104,14 @@ class Bench:
         mount_point.mkdir()
         process = subprocess.Popen([*command, str(mount_point)])
         self.stack.callback(_end, process, mount_point)
-        deadline = time.monotonic() + MOUNT_TIMEOUT_S
-        while not (mount_point / "syscall").exists():
+
+        def mounted() -> bool:
             if process.poll() is not None:
                 raise SystemExit(f"bench: {command[0]} ended with status {process.returncode} before it was mounted")
-            if time.monotonic() > deadline:
-                raise SystemExit(f"bench: {command[0]} did not mount within {MOUNT_TIMEOUT_S:.0f} s")
-            time.sleep(0.02)
+            return (mount_point / "syscall").exists()
+
+        until(mounted, f"{command[0]} did not mount")
+        self._servers.append(process)
         return mount_point
 
 
@@ -116,6 +122,30 @@ def bench(*, quick: bool) -> Iterator[Bench]:
         yield Bench(quick, stack, scratch)
 
 
+def until(condition: Callable[[], bool], problem: str, timeout_s: float = 20.0) -> None:
+    """Wait for what must happen soon; the benchmark ends with the problem when it does not."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"bench: {problem} within {timeout_s:.0f} s")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def on_cpu(cpu: int, pids: Sequence[int]) -> Iterator[None]:
+    """Keep all threads of the processes, and what they start, on one CPU."""
+    threads = [int(task.name) for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+    before = {tid: os.sched_getaffinity(tid) for tid in threads}
+    for tid in threads:
+        os.sched_setaffinity(tid, {cpu})
+    try:
+        yield
+    finally:
+        for tid, cpus in before.items():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(tid, cpus)
+
+
 def interleaved(ours: Callable[[], float], peer: Callable[[], float], blocks: int) -> list[tuple[float, float]]:
     """Let both sides take turns, after a warm-up turn each that does not count."""
     pairs = [(ours(), peer()) for _ in range(blocks + 1)]
@@ -123,20 +153,28 @@ def interleaved(ours: Callable[[], float], peer: Callable[[], float], blocks: in
 
 
 def compare(
-    name: str, pairs: Sequence[tuple[float, float]], unit: str, goal: str, met: Callable[[float], bool]
+    name: str,
+    pairs: Sequence[tuple[float, float | None]],
+    unit: str,
+    goal: str,
+    met: Callable[[float, float], bool],
 ) -> Measured:
-    ratio = statistics.median(a / b for a, b in pairs)
-    ours, peer = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return Measured(name, ours, peer, ratio, unit, goal, met(ratio))
+    """A row of the medians of (ours, peer), and of their ratios; ``met`` judges our median and the ratio."""
+    ours = statistics.median(ours for ours, _ in pairs)
+    both = [(ours, peer) for ours, peer in pairs if peer is not None]
+    if not both:
+        return Measured(name, ours, None, None, unit, goal, met(ours, math.nan))
+    ratio = statistics.median(ours / peer for ours, peer in both)
+    return Measured(name, ours, statistics.median(peer for _, peer in both), ratio, unit, goal, met(ours, ratio))
 
 
 def print_table(rows: Sequence[Measured]) -> None:
-    print(f"{'benchmark':34} {'ours':>12} {'peer':>12} {'unit':8} {'ratio':>7}  {'goal':32} result")
+    print(f"{'benchmark':44} {'ours':>12} {'peer':>12} {'unit':8} {'ratio':>6}  {'goal':28} result")
     for row in rows:
         peer = "-" if row.peer is None else f"{row.peer:,.1f}"
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
         result = "ok" if row.met else "MISS"
-        print(f"{row.name:34} {row.ours:12,.1f} {peer:>12} {row.unit:8} {ratio:>7}  {row.goal:32} {result}")
+        print(f"{row.name:44} {row.ours:12,.1f} {peer:>12} {row.unit:8} {ratio:>6}  {row.goal:28} {result}")
 
 
 def _synosfs() -> list[str]:

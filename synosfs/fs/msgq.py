@@ -15,7 +15,7 @@ from errno import EAGAIN, EINVAL, ENOMSG
 from synosfs import abi
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.fs import sysv
+from synosfs.fs import posix_mq, sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import (
     Attributes,
@@ -199,5 +199,6 @@ def directory(gate: Gate) -> Directory:
             "ctl": CtlFile(gate, _HEADER, lambda: sysv.rows(_HEADER, _QUEUES, status), _COMMANDS),
             "sysv": sysv.ById(gate, _QUEUES),
             "key": sysv.ByKey(gate, _QUEUES),
+            "posix": posix_mq.directory(gate),
         }
     )

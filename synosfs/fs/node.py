@@ -108,8 +108,16 @@ class Node:
         """Make what ``name`` will lead to. EPERM where nothing can be made."""
         raise SynosError(EPERM, "nothing can be made here")
 
+    def mkfifo(self, name: str, mode: int, who: Who) -> "Node":
+        """Make a FIFO, which the kernel serves. EPERM but in ``pipes/``."""
+        raise SynosError(EPERM, "FIFOs are made in pipes/")
+
     def unlink(self, name: str, who: Who) -> None:
         raise SynosError(EPERM, "nothing can be removed here")
+
+    def rename(self, name: str, new_name: str, who: Who) -> None:
+        """Give another name in the same directory, which another thing of that name loses."""
+        raise SynosError(EPERM, "nothing can be renamed here")
 
     def change(self, change: Change, who: Who) -> None:
         """Set attributes. A truncation to 0, which ``>`` asks for, is nothing to a file without contents of its own."""

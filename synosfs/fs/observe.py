@@ -22,7 +22,9 @@ joined by |; any argument may be given as name=value; strings with blanks stand 
 
   msgq/sysv/0     a queue as a file: cat looks and takes nothing, > sends, <> receives; 0@7 is type 7; rm removes it
   msgq/key/0x1234 the same by key; creating it makes the queue      msgq/ctl  a table; write 'create', 'remove', 'set'
-  proc/self/      this process: status, blocked, syscall            stats     counts and latencies of every call
+  sem/sysv/0      the values of a semaphore set; echo '0:-1' > takes one (undone when the shell dies), '0:+1' gives one
+  sem/key/0x1234  the same by key; creating it makes one of value 0  sem/ctl   'create', 'setval', 'setall', 'remove'
+  proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
 
 Calls belong to the process that opened the file. In  r=$(echo getpid > syscall; cat syscall)  that is the subshell:
 what it opened goes when it ends. A redirection of a builtin belongs to the shell itself.

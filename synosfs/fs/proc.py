@@ -9,8 +9,11 @@ from errno import ENOENT, ESRCH
 from synosfs import credentials, procfs
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import columns
+from synosfs.fs.descriptors import Descriptors, records_text
+from synosfs.fs.memory import MemoryFile, attachments_text
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
 from synosfs.fs.syscall_file import SyscallFile
+from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.process.table import Process
 from synosfs.syscall_gate.session import Gate
 
@@ -84,6 +87,8 @@ class ProcessDirectory(Node):
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         for name, (render, mode) in _FILES.items():
             yield name, ProcessFile(self.gate, self.process, render, mode)
+        yield "fd", Descriptors(self.process)
+        yield "mem", MemoryFile(self.gate, self.process)
         yield "syscall", SyscallFile(self.gate, self.process)
 
 
@@ -141,9 +146,26 @@ def _stats(_gate: Gate, process: Process) -> str:
     return f"calls {process.calls}\nerrors {process.errors}\n"
 
 
+def _undo(gate: Gate, process: Process) -> str:
+    """What the end of the process will add to semaphores; see ``ipc.undo`` for what this cannot know."""
+    entries = [entry for entry in gate.ipc.undo.of(process) if _is_set(entry[0])]
+    return columns(("semid", "num", "adjustment"), entries)
+
+
+def _is_set(semid: int) -> bool:
+    try:
+        SemaphoreSet(semid).status_any()
+    except SynosError:
+        return False  # a native program has removed it
+    return True
+
+
 #: Each file's text and mode; what a process says in its calls is for its owner.
 _FILES: dict[str, tuple[Callable[[Gate, Process], str], int]] = {
     "status": (_status, 0o444),
     "blocked": (_blocked, 0o400),
+    "attach": (attachments_text, 0o400),
+    "fds": (records_text, 0o400),
     "stats": (_stats, 0o444),
+    "undo": (_undo, 0o400),
 }

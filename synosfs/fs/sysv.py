@@ -101,6 +101,7 @@ class ByKey(ById):
 
     def create(self, name: str, mode: int, who: Who) -> Node:
         base, selection = split_selection(name)
+        self.family.file(self.gate, 0, selection)  # a selection that means nothing is refused before anything is made
         with host.acting_as(credentials_of(who)):
             number = self.family.create(key_named(base), mode & 0o777)
         return self.family.file(self.gate, number, selection)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from synosfs.fs import msgq, observe
+from synosfs.fs import msgq, observe, pipes, sem, shm
 from synosfs.fs.node import Directory, TextFile
 from synosfs.fs.proc import Processes
 from synosfs.fs.syscall_file import SyscallFile
@@ -15,8 +15,11 @@ def root(gate: Gate) -> Directory:
         {
             "syscall": SyscallFile(gate),
             "help": TextFile(observe.help_text),
+            "pipes": pipes.directory(gate),
             "msgq": msgq.directory(gate),
+            "shm": shm.directory(gate),
             "proc": Processes(gate),
+            "sem": sem.directory(gate),
             "stats": TextFile(partial(observe.stats_text, gate)),
         }
     )

@@ -20,7 +20,7 @@ from ctypes import c_int, c_long, c_uint, c_ulong, c_ushort
 from typing import Any
 
 from synosfs import credentials
-from synosfs.abi import CLONE_SYSVSEM
+from synosfs.abi import CLONE_FS, CLONE_SYSVSEM
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
 
@@ -140,6 +140,21 @@ def acting_as(caller: Credentials) -> Iterator[None]:
         resume()
 
 
-def unshare_semaphore_undo() -> None:
-    """Give the calling thread a SEM_UNDO list of its own (CLONE_SYSVSEM); threads it starts share it."""
-    _raw(_SYS_UNSHARE, c_long(CLONE_SYSVSEM))
+@contextmanager
+def acting_as_daemon(caller: Credentials) -> Iterator[None]:
+    """Within ``acting_as(caller)``: the body runs with the daemon's own rights."""
+    if caller == OWN:
+        yield
+        return
+    resume()
+    try:
+        yield
+    finally:
+        assume(caller)
+
+
+def unshare_undo_and_umask() -> None:
+    """Give the calling thread a SEM_UNDO list (CLONE_SYSVSEM) and a umask (CLONE_FS) of its own; threads it starts
+    share them.
+    """
+    _raw(_SYS_UNSHARE, c_long(CLONE_SYSVSEM | CLONE_FS))

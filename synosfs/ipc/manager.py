@@ -1,17 +1,30 @@
 """IPCManager: what the host cannot know of its own objects, because a daemon made the calls.
 
-The host keeps the pid of the last sender, receiver, creator or operator of an object, and that is the daemon's for every
+The host keeps the pid of the last sender, receiver, creator or operator of an object. It is the daemon's for every
 call that came through the gate. The manager remembers whom the daemon acted for, and puts the true pids into what is
 published.
 """
 
 import os
-from collections.abc import Hashable
+import threading
+from collections.abc import Hashable, Iterable
+from typing import Protocol
 
+from synosfs.ipc.fifo import FifoRegistry
+from synosfs.ipc.mq_notifier import Notifier
 from synosfs.ipc.sysv_msg import QueueStatus
+from synosfs.ipc.sysv_sem import Operation
+from synosfs.ipc.sysv_shm import SegmentStatus
+from synosfs.ipc.undo import UndoLedger
 
 #: Remember the actors of this many objects a role; then forget the older half.
 _MOST = 1 << 16
+
+
+class Actor(Hashable, Protocol):
+    """A SynOS process, as far as this layer knows one."""
+
+    pid: int
 
 
 class IPCManager:
@@ -19,18 +32,31 @@ class IPCManager:
 
     def __init__(self) -> None:
         self._daemon = os.getpid()
-        self._actors: dict[str, dict[Hashable, int]] = {}
+        self._actors: dict[str, dict[Hashable, tuple[int, int]]] = {}
+        self.undo = UndoLedger()
+        self.fifos = FifoRegistry()
+        #: Where the mount is, and its device number; nowhere yet.
+        self.mountpoint = ""
+        self.device = -1
+        self.notifier = Notifier()
 
     def acted(self, role: str, thing: Hashable, pid: int) -> None:
-        """``pid`` has done ``role`` (such as ``msg_sent``) to ``thing`` (such as an id)."""
+        """``pid`` has done ``role`` (such as ``msg_sent``) to ``thing`` (such as an id), by a host call in this thread."""
         actors = self._actors.setdefault(role, {})
-        actors[thing] = pid
+        actors[thing] = pid, threading.get_native_id()
         if len(actors) > _MOST:
             self._actors[role] = dict(list(actors.items())[_MOST // 2 :])
 
+    def was(self, role: str, thing: Hashable, pid: int) -> None:
+        """The host says that ``pid`` did it last, and a look of the daemon's own is about to change that."""
+        if pid != self._daemon:
+            self.acted(role, thing, pid)
+
     def true_pid(self, role: str, thing: Hashable, pid: int) -> int:
         """The SynOS process that did it last, where the host's ``pid`` is the daemon's."""
-        return self._actors.get(role, {}).get(thing, pid) if pid == self._daemon else pid
+        actor, thread = self._actors.get(role, {}).get(thing, (pid, 0))
+        # The host names the process, or the thread if it slept and was handed the message (ipc/msg.c, pipelined_send).
+        return actor if pid in (self._daemon, thread) else pid
 
     def with_true_pids(self, status: QueueStatus) -> QueueStatus:
         """The status of a queue with lspid and lrpid of the SynOS processes that used it."""
@@ -38,3 +64,21 @@ class IPCManager:
             lspid=self.true_pid("msg_sent", status.msqid, status.lspid),
             lrpid=self.true_pid("msg_received", status.msqid, status.lrpid),
         )
+
+    def segment_with_true_pids(self, status: SegmentStatus) -> SegmentStatus:
+        """The status of a segment with cpid and lpid of the SynOS processes that made and used it."""
+        return status._replace(
+            cpid=self.true_pid("shm_made", status.shmid, status.cpid),
+            lpid=self.true_pid("shm_used", status.shmid, status.lpid),
+        )
+
+    def operated(self, actor: Actor, semid: int, operations: Iterable[Operation]) -> None:
+        """``actor`` has made these operations, SEM_UNDO or not, on the set."""
+        for operation in operations:
+            self.acted("sem_operated", (semid, operation.num), actor.pid)
+        self.undo.operated(actor, semid, operations)
+
+    def ended(self, actor: Actor) -> None:
+        """``actor`` has ended. The host reverts its operations and keeps the daemon's pid for it."""
+        for semid, num, _ in self.undo.ended(actor):
+            self.acted("sem_operated", (semid, num), actor.pid)

@@ -3,9 +3,11 @@
 The kernel keeps a process's semaphore adjustments in a list that its threads share (CLONE_SYSVSEM). The avatar's
 *leader* thread unshares that list from the daemon's; every other thread of the avatar is started by the leader and so
 shares the leader's. When all of them end, the kernel applies the adjustments, also when the daemon is killed.
+They share a umask of their own in the same way (CLONE_FS).
 The leader itself never blocks in a host call: it must be free to start the next thread.
 """
 
+import errno
 import queue
 import threading
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from collections.abc import Callable
 import outcome
 import trio
 
+from synosfs.errors import SynosError
 from synosfs.ipc import host
 from synosfs.process.host_thread import ThreadPool, _Worker, start_thread
 
@@ -23,6 +26,7 @@ class Avatar(ThreadPool):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._refusal: SynosError | None = None
         self._leader = threading.Thread(target=self._lead, name=f"{name}-leader", daemon=True)
         start_thread(self._leader.start)
 
@@ -31,13 +35,17 @@ class Avatar(ThreadPool):
         self._orders.put(None)
 
     async def _start_worker(self) -> _Worker:
+        if self._closed:
+            raise SynosError(errno.ESRCH, f"{self.name} has ended")
         worker = _Worker(self)
         token = trio.lowlevel.current_trio_token()
         started = trio.Event()
         result: list[outcome.Maybe[None]] = []
 
         def start() -> None:
-            result.append(outcome.capture(start_thread, worker.start))
+            result.append(
+                outcome.Error(self._refusal) if self._refusal else outcome.capture(start_thread, worker.start)
+            )
             token.run_sync_soon(started.set)
 
         self._orders.put(start)
@@ -47,6 +55,10 @@ class Avatar(ThreadPool):
         return worker
 
     def _lead(self) -> None:
-        host.unshare_semaphore_undo()
+        try:
+            host.unshare_undo_and_umask()
+        except SynosError as error:
+            message = f"the host refuses {self.name} an undo list of its own (unshare): {error.message}"
+            self._refusal = SynosError(error.errno, message)
         while (order := self._orders.get()) is not None:
             order()

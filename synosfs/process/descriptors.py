@@ -3,34 +3,36 @@
 As in Unix there are two levels. A ``Description`` is an open thing (a pipe end, a queue, a file) with what is shared
 by all numbers that stand for it: offset, status flags, the daemon's own host descriptor. A ``FileDescriptor`` is one
 number of one process. dup and fork make new numbers for the same description; it is released when its last number is
-closed.
+closed, and no call that uses it is under way.
 
-A number is the lowest that is free, found in O(log n) of the numbers freed before. 0, 1 and 2 are the process's own
-standard streams, in the host's table and not in this one, so the first number given is 3.
+A number is the lowest that is free, found in a bit mask of constant size. A table begins with 0, 1 and 2, which stand
+for the process's own standard streams; they can be closed and replaced here, which leaves the host's own untouched.
 """
 
-import heapq
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from errno import EBADF, EMFILE
+from errno import EBADF, EINVAL, EMFILE, ESRCH
 from typing import Any
 
 from synosfs.errors import SynosError
 
-#: As RLIMIT_NOFILE has it by default.
+#: As RLIMIT_NOFILE has it by default: numbers are below this.
 MOST_DESCRIPTORS = 1024
 
-_FIRST = 3
+_STANDARD_STREAMS = ("stdin", "stdout", "stderr")
 
 
 @dataclass(eq=False)
 class Description:
     """An open thing, shared by the numbers that stand for it.
 
-    ``file_type`` names its kind (``pipe``, ``mqueue``, ``sem``, ``shm``, ``socket``, ``file``); ``flags`` are the
-    status flags of open(2), O_ACCMODE and O_NONBLOCK among them; ``host_fd`` is the daemon's descriptor of the real
-    thing, or -1, always O_NONBLOCK on the host side; ``release`` is called once, when the last number is gone;
+    ``file_type`` names its kind (``pipe``, ``fifo``, ``socket``, ``file``, ``standard``, ``mqueue``, ``shm``; what
+    can be done with each is a row of ``syscall_gate.file_types``); ``flags`` are the status flags of open(2),
+    O_ACCMODE and O_NONBLOCK among them; ``host_fd`` is the daemon's descriptor of the real
+    thing, or -1, always O_NONBLOCK on the host side; ``flush`` is called whenever a number is closed, with the table
+    that had it; ``release`` is called once, when the last number is gone;
     ``thing`` is what the family keeps.
     """
 
@@ -40,6 +42,7 @@ class Description:
     ipc_id: str = ""
     path: str = ""
     offset: int = 0
+    flush: Callable[["Description", "DescriptorTable"], None] | None = None
     release: Callable[["Description"], None] | None = None
     thing: Any = None
     references: int = 0
@@ -51,6 +54,11 @@ class Description:
     @property
     def writable(self) -> bool:
         return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the host descriptor is the daemon's own, and not one of the process's."""
+        return self.host_fd >= 0
 
     @property
     def permissions(self) -> str:
@@ -75,13 +83,21 @@ class _Slot:
     close_on_exec: bool = False
 
 
+def _standard_streams() -> dict[int, _Slot]:
+    """Slots 0, 1 and 2. ``thing`` is the stream's number in the host's table of whatever process uses it."""
+    return {
+        number: _Slot(Description("standard", os.O_RDWR, path=name, thing=number, references=1))
+        for number, name in enumerate(_STANDARD_STREAMS)
+    }
+
+
 @dataclass
 class DescriptorTable:
-    """The numbers of one process."""
+    """The numbers of one process. ``_used`` has bit n set when n is open."""
 
-    _slots: dict[int, _Slot] = field(default_factory=dict)
-    _free: list[int] = field(default_factory=list)
-    _next: int = _FIRST
+    _slots: dict[int, _Slot] = field(default_factory=_standard_streams)
+    _used: int = 0b111
+    _closed: bool = False
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -114,22 +130,17 @@ class DescriptorTable:
             raise SynosError(EBADF, f"descriptor {number} is a {slot.description.file_type}, not a {file_type}")
         return slot.description
 
-    def add(self, description: Description, *, close_on_exec: bool = False) -> int:
-        """Give the description the lowest free number. EMFILE: the table is full; the description is released then."""
-        if len(self._slots) >= MOST_DESCRIPTORS - _FIRST:
-            if not description.references:
-                _release(description)
-            raise SynosError(EMFILE, f"{len(self._slots)} descriptors are open already; close some")
-        number = self._next
-        while self._free:
-            freed = heapq.heappop(self._free)
-            if freed < self._next and freed not in self._slots:  # it may have been taken by number since
-                number = freed
-                break
-        if number == self._next:
-            self._next += 1
-            while self._next in self._slots:
-                self._next += 1
+    def add(self, description: Description, *, close_on_exec: bool = False, lowest: int = 0) -> int:
+        """Give the description the lowest free number that is not below ``lowest``.
+
+        EMFILE: the table is full; EINVAL: no number may be as high as ``lowest``; ESRCH: the process has ended. A
+        description that has no other number is released then.
+        """
+        try:
+            number = self._lowest_free(lowest)
+        except SynosError:
+            _release_unused(description)
+            raise
         self._put(number, description, close_on_exec=close_on_exec)
         return number
 
@@ -137,25 +148,24 @@ class DescriptorTable:
         """dup2(2): make this very number stand for the description, closing what it stood for."""
         if not 0 <= number < MOST_DESCRIPTORS:
             raise SynosError(EBADF, f"{number} is not from 0 to {MOST_DESCRIPTORS - 1}")
-        if number in self._slots:
-            if self._slots[number].description is description:
-                return
-            self.close(number)
-        self._put(number, description, close_on_exec=close_on_exec)
-        while self._next in self._slots:
-            self._next += 1
+        with held(description):  # closing the number must not release what it is to stand for again
+            if number in self._slots:
+                self.close(number)
+            self._put(number, description, close_on_exec=close_on_exec)
 
     def close(self, number: int) -> None:
-        """As close(2). EBADF when it is not open."""
+        """Give the number back, and release the description with its last one. EBADF when it is not open."""
         self.get(number)
         description = self._slots.pop(number).description
-        if number >= _FIRST:
-            heapq.heappush(self._free, number)
+        self._used &= ~(1 << number)
+        if description.flush is not None:
+            description.flush(description, self)
         description.references -= 1
-        if not description.references:
-            _release(description)
+        _release_unused(description)
 
     def close_all(self) -> None:
+        """The process has ended: nothing can be added from now on."""
+        self._closed = True
         for number in list(self._slots):
             self.close(number)
 
@@ -164,7 +174,7 @@ class DescriptorTable:
         slots = {number: replace(slot) for number, slot in self._slots.items()}
         for slot in slots.values():
             slot.description.references += 1
-        return DescriptorTable(slots, list(self._free), self._next)
+        return DescriptorTable(slots, self._used)
 
     def close_on_exec(self, number: int, value: bool | None = None) -> bool:
         """The FD_CLOEXEC flag of a number; with ``value``, set first."""
@@ -173,12 +183,37 @@ class DescriptorTable:
             self._slots[number].close_on_exec = value
         return self._slots[number].close_on_exec
 
+    def _lowest_free(self, lowest: int) -> int:
+        if self._closed:
+            raise SynosError(ESRCH, "the process has ended")
+        if not 0 <= lowest < MOST_DESCRIPTORS:
+            raise SynosError(EINVAL, f"{lowest} is not from 0 to {MOST_DESCRIPTORS - 1}")
+        free = ~self._used >> lowest
+        number = lowest + (free & -free).bit_length() - 1
+        if number >= MOST_DESCRIPTORS:
+            raise SynosError(EMFILE, f"{len(self._slots)} descriptors are open already; close some")
+        return number
+
     def _put(self, number: int, description: Description, *, close_on_exec: bool) -> None:
         self._slots[number] = _Slot(description, close_on_exec)
+        self._used |= 1 << number
         description.references += 1
 
 
-def _release(description: Description) -> None:
-    if description.release is not None:
-        description.release(description)
-        description.release = None
+@contextmanager
+def held(description: Description) -> Iterator[Description]:
+    """Keep the description for the length of a call that uses it, as the kernel does: closing its number meanwhile
+    neither ends the call nor frees the host descriptor for another use.
+    """
+    description.references += 1
+    try:
+        yield description
+    finally:
+        description.references -= 1
+        _release_unused(description)
+
+
+def _release_unused(description: Description) -> None:
+    if not description.references and description.release is not None:
+        release, description.release = description.release, None
+        release(description)

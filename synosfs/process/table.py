@@ -18,6 +18,7 @@ import trio
 
 from synosfs import procfs
 from synosfs.errors import SynosError
+from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import DescriptorTable
 
@@ -38,6 +39,7 @@ class Process:
         self.errors = 0
         self.bytes = 0
         self.ended = False
+        self.address_space = AddressSpace()
         self._avatar: Avatar | None = None
         self._descriptors: DescriptorTable | None = None
         self._death = select.poll()
@@ -48,7 +50,9 @@ class Process:
 
     @property
     def avatar(self) -> Avatar:
-        """The host threads of this process, started when first needed."""
+        """The host threads of this process, started when first needed. ESRCH when it has ended."""
+        if self.ended:
+            raise SynosError(ESRCH, f"process {self.pid} has ended")
         if self._avatar is None:
             self._avatar = Avatar(f"pid {self.pid}")
         return self._avatar
@@ -62,12 +66,20 @@ class Process:
     def descriptors(self) -> DescriptorTable:
         """The descriptor table: at its first use a copy of the nearest SynOS ancestor's, as after fork(2)."""
         if self._descriptors is None:
-            # fork(2) hands a table on as it was then; this is later, and a child that gave up its rights since then
-            # must not get what its parent has opened with them.
-            candidates = (process for process in self._ancestry() if process.has_descriptors)
-            parent = next((process for process in candidates if process.owner() == self.owner()), None)
-            self._descriptors = parent.descriptors.copy() if parent is not None else DescriptorTable()
+            self._descriptors = self.seen_descriptors().copy()
+            if self.ended:
+                self._descriptors.close_all()
         return self._descriptors
+
+    def seen_descriptors(self) -> DescriptorTable:
+        """The table, to look at only: its own or, while it has none, the one that it would get a copy of."""
+        if self._descriptors is not None:
+            return self._descriptors
+        # fork(2) hands a table on as it was then; this is later, and a child that gave up its rights since then
+        # must not get what its parent has opened with them.
+        candidates = (process for process in self._ancestry() if process.has_descriptors)
+        parent = next((process for process in candidates if process.owner() == self.owner()), None)
+        return parent.descriptors if parent is not None else DescriptorTable()
 
     def _ancestry(self) -> Iterator["Process"]:
         return (process for process in self._table.ancestry(self.pid) if process is not self)
@@ -90,6 +102,7 @@ class Process:
             self._avatar.close()
         if self._descriptors is not None:
             self._descriptors.close_all()
+        self.address_space.close()
         os.close(self.pidfd)
 
 

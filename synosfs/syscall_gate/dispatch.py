@@ -6,7 +6,7 @@ keeps the statistics and turns every SynosError into a reply; nothing else may c
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import EAGAIN, ECANCELED, EINTR, EIO, ENOBUFS, ETIMEDOUT
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from synosfs.ipc import host
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar, Parking
 from synosfs.syscall_gate.record import Reply, Request
-from synosfs.syscall_gate.spec import Row, bind
+from synosfs.syscall_gate.spec import Bound, Row, binder
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
 
 #: A long batch lets others in after this long, in nanoseconds.
@@ -36,6 +36,7 @@ class _Call(NamedTuple):
     """All that the hot path needs of a call, found by one look-up."""
 
     row: Row
+    bind: Callable[[Request], Bound]
     counter: CallCounter
     data_at: int  # where its data stands among the values; -1: it takes none
 
@@ -59,7 +60,7 @@ class SyscallDispatcher:
         for row in table.ROWS:
             kinds = [param.kind.label for param in row.params]
             data_at = kinds.index("data") if "data" in kinds else -1
-            call = _Call(row, statistics.counter(row.name, ipc=table.is_ipc(row)), data_at)
+            call = _Call(row, binder(row), statistics.counter(row.name, ipc=table.is_ipc(row)), data_at)
             self._calls[row.name] = call
             if row.number is not None:
                 self._calls[row.number] = call
@@ -76,17 +77,16 @@ class SyscallDispatcher:
         held = 0
         begin, began = self._begin, _perf()
         for request in requests:
-            answer = begin(caller, request)
-            if isinstance(answer, Reply):
-                replies.append(answer)
-            else:
-                replies.append(await self._finish(caller, answer))
-                if replies[-1].errno in (EINTR, ECANCELED):
+            reply = begin(caller, request)
+            if not isinstance(reply, Reply):
+                reply = await self._finish(caller, reply)
+                if reply.errno in (EINTR, ECANCELED):
                     message = "not run: a call before it in the batch was interrupted"
-                    return replies + [Reply(-1, errno=ECANCELED, message=message)] * (len(requests) - len(replies))
-            data = replies[-1].data
-            if data is not None:
-                held += len(data)
+                    unrun = [Reply(-1, errno=ECANCELED, message=message)] * (len(requests) - len(replies) - 1)
+                    return [*replies, reply, *unrun]
+            replies.append(reply)
+            if reply.data is not None:
+                held += len(reply.data)
                 if held > MAX_REPLIES:
                     message = "not run: the replies of this batch hold 16 MiB already; make smaller batches"
                     return replies + [Reply(-1, errno=ENOBUFS, message=message)] * (len(requests) - len(replies))
@@ -118,7 +118,7 @@ class SyscallDispatcher:
 
     async def _finish(self, caller: Caller, waiting: _Waiting) -> Reply:
         """Park the call until it has an answer."""
-        (row, counter, _), values, timeout, blocking = waiting
+        (row, _, counter, _), values, timeout, blocking = waiting
         timed_out = EAGAIN if row.name in _TIMED_OUT_SAYS_EAGAIN else ETIMEDOUT
         try:
             answer = await self.parking.wait(caller, described(row, values), blocking, timeout, timed_out)
@@ -141,18 +141,19 @@ class SyscallDispatcher:
 
 def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
     """Bind, handle, and if the handler would wait, attempt once. Runs with the caller's rights."""
-    row, counter, data_at = call
-    values, timeout = bind(row, request)
+    row, bind, counter, data_at = call
+    values, timeout = bind(request)
     answer = row.handler(caller, *values)
-    if not isinstance(answer, (int, Reply)):
-        waiting = _Waiting(call, values, timeout, answer)
-        if answer.attempt is None:
+    if type(answer) is not Reply and not isinstance(answer, int):  # isinstance(answer, Reply) is slow when it is none
+        blocking = answer
+        if blocking.attempt is None:
             # Made by the avatar from the start is not waiting: the handler has seen to nonblock.
-            return waiting if isinstance(answer, OnAvatar) else _must_wait(waiting, caller)
+            waiting = _Waiting(call, values, timeout, blocking)
+            return waiting if isinstance(blocking, OnAvatar) else _must_wait(waiting, caller)
         try:
-            answer = answer.attempt()
+            answer = blocking.attempt()
         except WouldBlock:
-            return _must_wait(waiting, caller)
+            return _must_wait(_Waiting(call, values, timeout, blocking), caller)
     if data_at >= 0:
         counter.bytes += len(values[data_at])
     if isinstance(answer, Reply):

@@ -7,12 +7,14 @@ noticed (``notice``), and the state D then tells who it was for. So an interrupt
 and nothing is polled between interrupts but a slow look for safety's sake.
 
 The thread that waits is the one that opened the session, unless the descriptor was handed on to a child or another
-thread; then it is found by the session's inode number, in the descriptors of the threads that wait in FUSE.
+thread; then it is found by the session's inode number, in the descriptors of the threads that wait in FUSE. Where
+several wait in one open file, which of the parked calls is whose cannot be known: a signal to one ends them all.
 """
 
 import errno
 import os
 import time
+from collections import Counter, defaultdict
 
 import trio
 
@@ -57,17 +59,20 @@ class InterruptWatch:
 
     def _look(self) -> None:
         strangers = []
+        waiters = Counter(parked.caller.waiter for parked in self._parking)
+        inodes = Counter(parked.caller.inode for parked in self._parking)
         for parked in self._parking:
-            state = _state(parked.caller.waiter)
+            tid, inode = parked.caller.waiter, parked.caller.inode
+            # A thread waits in one call at a time: of two, one is another thread's.
+            state = _state(tid) if waiters[tid] == inodes[inode] == 1 else "elsewhere"
             if state == "interrupted":
                 _end(parked)
             elif state == "elsewhere":
                 strangers.append(parked)
         if strangers:
-            waiting = _threads_by_inode()
+            threads = _threads_by_inode()
             for parked in strangers:
-                tid = waiting.get(parked.caller.inode)
-                if tid is not None and _state(tid) == "interrupted":
+                if any(_state(tid) == "interrupted" for tid in threads[parked.caller.inode]):
                     _end(parked)
 
 
@@ -83,19 +88,21 @@ def _state(tid: int) -> str:
         return "elsewhere"
     except OSError:  # no descriptor left to look with: look again later
         return "waiting"
+    if state not in ("S", "D"):  # it runs, or is a zombie whose other threads live on
+        return "elsewhere"
     in_fuse = procfs.waits_for_fuse(tid)
     if in_fuse is False:
         return "elsewhere"
     return "interrupted" if state == "D" else "waiting"
 
 
-def _threads_by_inode() -> dict[int, int]:
+def _threads_by_inode() -> defaultdict[int, list[int]]:
     """The threads that wait in FUSE, by the inode number of the file that they read or write."""
-    threads = {}
+    threads: defaultdict[int, list[int]] = defaultdict(list)
     try:
         processes = [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
-        return {}
+        return threads
     for process in processes:
         try:
             tids = [int(tid) for tid in os.listdir(f"/proc/{process}/task")]
@@ -103,5 +110,5 @@ def _threads_by_inode() -> dict[int, int]:
             continue  # it ended meanwhile
         for tid in tids:
             if procfs.waits_for_fuse(tid) and (inode := procfs.inode_in_use(tid)) is not None:
-                threads[inode] = tid
+                threads[inode].append(tid)
     return threads

@@ -5,10 +5,13 @@ A kind is a name for people and a conversion, which raises BadArgument with word
 
 import difflib
 import functools
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from synosfs import abi
+from synosfs.ipc.sysv_sem import Operation
+from synosfs.process.descriptors import Description
 
 Convert = Callable[[Any], Any]
 
@@ -131,6 +134,21 @@ _MSG_FLAGS = {name: getattr(abi, name) for name in ("IPC_NOWAIT", "MSG_NOERROR",
 _GET_FLAGS = {name: getattr(abi, name) for name in ("IPC_CREAT", "IPC_EXCL")}
 _IPC_COMMANDS = {name: getattr(abi, name) for name in ("IPC_RMID", "IPC_SET", "IPC_STAT", "IPC_INFO")}
 _MSG_COMMANDS = _IPC_COMMANDS | {name: getattr(abi, name) for name in ("MSG_STAT", "MSG_INFO", "MSG_STAT_ANY")}
+_SHM_GET_FLAGS = _GET_FLAGS | {
+    name: getattr(abi, name) for name in ("SHM_HUGETLB", "SHM_NORESERVE", "SHM_HUGE_2MB", "SHM_HUGE_1GB")
+}
+_SHM_FLAGS = {name: getattr(abi, name) for name in ("SHM_RDONLY", "SHM_RND", "SHM_REMAP", "SHM_EXEC")}
+_SHM_COMMANDS = _IPC_COMMANDS | {
+    name: getattr(abi, name) for name in ("SHM_LOCK", "SHM_UNLOCK", "SHM_STAT", "SHM_INFO", "SHM_STAT_ANY")
+}
+
+
+def _address(value: Any) -> int:
+    """An address of memory; none, NULL, null and 0 are the same."""
+    return 0 if value is None else _ADDRESS(value)
+
+
+_ADDRESS = _named_number({"NULL": 0, "none": 0}, bits=64, wrap=True)
 
 
 def _polled(value: Any) -> list[tuple[str, int]]:
@@ -148,6 +166,96 @@ def _polled(value: Any) -> list[tuple[str, int]]:
 
 _EVENT_FLAGS = _flags(abi.POLL_EVENTS)
 
+
+def semaphore_operation(value: Any, flags: Any = 0) -> Operation:
+    """``num:delta[:flags]``, or a list of these; ``flags`` are those of an operation that names none."""
+    parts = _split(value, ":")
+    if not isinstance(parts, (list, tuple)) or len(parts) not in (2, 3):
+        raise BadArgument(f"wants operations num:delta[:flags], such as 0:-1:SEM_UNDO, not {shown(value)}")
+    num, delta, flags = (*parts, flags) if len(parts) == 2 else parts
+    numbers = parse_int(num), parse_int(delta), _SEM_FLAGS(flags)
+    for number, low, high in zip(numbers, (0, -0x8000, 0), (0xFFFF, 0x7FFF, 0xFFFF), strict=True):
+        if not low <= number <= high:
+            raise BadArgument(f"wants a number from {low} to {high} in {shown(value)}, not {number}")
+    return Operation(*numbers)
+
+
+def _split(value: Any, separator: str) -> Any:
+    """The parts of a word; what is no word stays as it is."""
+    if isinstance(value, bytes):
+        return value.split(separator.encode())
+    return value.split(separator) if isinstance(value, str) else value
+
+
+def _semaphore_operations(value: Any) -> list[Operation]:
+    if not isinstance(value, list):
+        raise BadArgument(f"wants a list of operations [num, delta, flags], not {shown(value)}")
+    return [semaphore_operation(item) for item in value]
+
+
+def _values(value: Any) -> list[int]:
+    """``v,v,v``, a list, or one number."""
+    items = _split(value, ",")
+    return [parse_int(item) for item in items] if isinstance(items, list) else [parse_int(items)]
+
+
+def _timeout(value: Any) -> float | None:
+    """Seconds, or a struct timespec as [tv_sec, tv_nsec]; None and NULL wait for ever."""
+    if value is None or value == b"NULL":
+        return None
+    if not isinstance(value, list):
+        return seconds(value)
+    if len(value) != 2:
+        raise BadArgument("wants seconds, or tv_sec and tv_nsec")
+    tv_sec, tv_nsec = map(parse_int, value)
+    if not 0 <= tv_nsec <= 999_999_999:
+        raise BadArgument(f"wants tv_nsec from 0 to 999999999, not {tv_nsec}")
+    return seconds(tv_sec + tv_nsec / 1e9)
+
+
+_SEM_FLAGS = _flags({name: getattr(abi, name) for name in ("IPC_NOWAIT", "SEM_UNDO")})
+_SEM_COMMANDS = _IPC_COMMANDS | {
+    name: getattr(abi, name)
+    for name in (
+        *("GETVAL", "SETVAL", "GETALL", "SETALL", "GETPID", "GETNCNT", "GETZCNT"),
+        *("SEM_STAT", "SEM_INFO", "SEM_STAT_ANY"),
+    )
+}
+
+def _path(value: Any) -> str:
+    """A path; bytes that are not UTF-8 as surrogates, as os.fsdecode has them."""
+    path = _data(value)
+    if b"\0" in path:
+        raise BadArgument(f"wants a path, which has no byte 0, not {shown(path)}")
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _constants(prefix: str) -> dict[str, int]:
+    return {name: value for name, value in vars(abi).items() if name.startswith(prefix) and isinstance(value, int)}
+
+
+_OPEN_FLAGS = _constants("O_")
+_SOCKET_FLAGS = {"SOCK_CLOEXEC": abi.O_CLOEXEC, "SOCK_NONBLOCK": abi.O_NONBLOCK}
+
+
+def _object_name(value: Any) -> bytes:
+    name = _data(value)
+    if b"\0" in name:
+        raise BadArgument("holds a byte 0, which ends a name")
+    return name
+
+
+def _open_object(value: Any) -> int | Description:
+    """A descriptor's number; a file of the mount that is open on an object hands its description over as it is."""
+    return value if isinstance(value, Description) else int(_ranged(32)(value))
+
+
+_POSIX_FLAGS = {
+    name: getattr(os, name)
+    for name in ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_CREAT", "O_EXCL", "O_TRUNC", "O_NONBLOCK", "O_CLOEXEC")
+}
+_NOTIFICATIONS = {name: getattr(abi, name) for name in ("SIGEV_SIGNAL", "SIGEV_NONE", "SIGEV_THREAD")}
+
 KINDS: dict[str, Kind] = {
     "polled": Kind("what:events", _polled, variadic=True),
     "int": Kind("number", _ranged(32)),
@@ -160,6 +268,26 @@ KINDS: dict[str, Kind] = {
     "key": Kind("key", _named_number({"IPC_PRIVATE": abi.IPC_PRIVATE}, wrap=True)),
     "get_flags": Kind("flags", _flags(_GET_FLAGS)),
     "msg_flags": Kind("flags", _flags(_MSG_FLAGS)),
+    "shm_get_flags": Kind("flags", _flags(_SHM_GET_FLAGS)),
+    "shm_flags": Kind("flags", _flags(_SHM_FLAGS)),
+    "shm_command": Kind("command", _named_number(_SHM_COMMANDS)),
+    "address": Kind("address", _address),
     "msg_command": Kind("command", _named_number(_MSG_COMMANDS)),
+    "operations": Kind("num:delta[:flags]", _semaphore_operations, variadic=True),
+    "values": Kind("numbers joined by commas", _values),
+    "sem_command": Kind("command", _named_number(_SEM_COMMANDS)),
+    "timeout": Kind("seconds", _timeout),
+    "name": Kind("name", _object_name),
+    "object": Kind("descriptor", _open_object),
+    "posix_flags": Kind("flags", _flags(_POSIX_FLAGS)),
+    "notification": Kind("notification", _named_number(_NOTIFICATIONS | {"NULL": abi.SIGEV_CANCEL})),
     "clock": Kind("clock", _named_number(abi.CLOCKS)),
+    "path": Kind("path", _path),
+    "open_flags": Kind("flags", _flags(_OPEN_FLAGS)),
+    "socket_flags": Kind("flags", _flags(_OPEN_FLAGS | _SOCKET_FLAGS)),
+    "node_mode": Kind("mode", _flags({"S_IFIFO": abi.S_IFIFO})),
+    "whence": Kind("whence", _named_number(abi.SEEK)),
+    "fcntl_command": Kind("command", _named_number(_constants("F_"))),
+    "fcntl_argument": Kind("argument", _flags(_OPEN_FLAGS | {"FD_CLOEXEC": abi.FD_CLOEXEC})),
+    "ioctl_request": Kind("request", _named_number({"FIONREAD": abi.FIONREAD}, bits=64)),
 }

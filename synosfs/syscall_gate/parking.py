@@ -19,7 +19,7 @@ How a blocked call waits is one of four shapes that a handler may answer with: `
 import errno
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +29,7 @@ from synosfs.credentials import Credentials
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host
 from synosfs.ipc.manager import IPCManager
+from synosfs.process.descriptors import Description, held
 from synosfs.process.host_thread import ThreadPool
 from synosfs.process.table import Process
 
@@ -52,22 +53,30 @@ class InTurn(NamedTuple):
 class WhenReady(NamedTuple):
     """Wait until a host descriptor of the daemon's is readable (or writable), in a line as ``InTurn``, then attempt.
 
-    A descriptor that is closed meanwhile is EBADF; who closes it calls ``trio.lowlevel.notify_closing`` first.
+    ``description``, if given, is held for as long as the call waits, so that closing its number meanwhile does not end
+    the call (as in Linux). Without it a descriptor that is closed meanwhile is EBADF; who closes it calls
+    ``trio.lowlevel.notify_closing`` first. ``so_far`` is asked when the call ends with an error: what it answers (not
+    None) is the call's result, because something had been done already.
     """
 
     attempt: Callable[[], Any]
     host_fd: int
     writable: bool
+    description: Description | None = None
+    so_far: Callable[[], Any] | None = None
 
 
 class OnAvatar(NamedTuple):
     """The host call itself blocks, in a thread of the caller's avatar.
 
     ``attempt`` may be None: then the call is made by the avatar from the start (one that leaves a SEM_UNDO entry must).
+    ``finish`` makes the answer out of what ``call`` returned, in the main thread. ``description`` as for ``WhenReady``.
     """
 
     attempt: Callable[[], Any] | None
     call: Callable[[], Any]
+    finish: Callable[[Any], Any] | None = None
+    description: Description | None = None
 
 
 class Until(NamedTuple):
@@ -170,6 +179,8 @@ class Parking:
             raise error
         except SynosError as error:
             ended_by = errno.errorcode.get(error.errno, str(error.errno))
+            if isinstance(blocking, WhenReady) and blocking.so_far and (answer := blocking.so_far()) is not None:
+                return answer
             raise
         finally:
             self._parked.discard(parked)
@@ -206,11 +217,15 @@ class Parking:
             case InTurn(line=line):
                 async with self._in_line(line):
                     return await self._wait_in_turn(caller, parked, blocking)
-            case WhenReady(host_fd=host_fd, writable=writable):
-                async with self._in_line((host_fd, writable)):
-                    return await self._wait_ready(caller, parked, blocking)
-            case OnAvatar(call=call):
-                return await caller.process.avatar.run(caller.credentials, call)
+            case WhenReady(host_fd=host_fd, writable=writable, description=description):
+                with held(description) if description else nullcontext():
+                    async with self._in_line((host_fd, writable)):
+                        return await self._wait_ready(caller, parked, blocking)
+            case OnAvatar(attempt=attempt, call=call, finish=finish, description=description):
+                with held(description) if description else nullcontext():
+                    with _known_before(parked) if attempt is not None else nullcontext():
+                        result = await caller.process.avatar.run(caller.credentials, call)
+                    return finish(result) if finish else result
             case Until(wait=wait):
                 return await wait()
 
@@ -228,7 +243,7 @@ class Parking:
                 self._lines.pop(line, None)
 
     async def _wait_in_turn(self, caller: Caller, parked: Parked, blocking: InTurn) -> Any:
-        try:
+        with _known_before(parked):
             while parked.reason is None:
                 with suppress(WouldBlock), host.acting_as(caller.credentials):
                     return blocking.attempt()
@@ -238,11 +253,6 @@ class Parking:
                         return taken
                     blocking.give_back(taken)
             raise parked.reason
-        except SynosError as error:
-            # It was there when the wait began: an id that is unknown now was removed meanwhile.
-            if error.errno == errno.EINVAL:
-                raise SynosError(errno.EIDRM, f"{parked.what}: the object was removed while the call waited") from None
-            raise
 
     async def _wait_ready(self, caller: Caller, parked: Parked, blocking: WhenReady) -> Any:
         wait = trio.lowlevel.wait_writable if blocking.writable else trio.lowlevel.wait_readable
@@ -254,6 +264,17 @@ class Parking:
             except trio.ClosedResourceError:
                 raise SynosError(errno.EBADF, f"{parked.what}: the descriptor was closed meanwhile") from None
         raise parked.reason
+
+
+@contextmanager
+def _known_before(parked: Parked) -> Iterator[None]:
+    """The object was there when the call was attempted: an id that is unknown now was removed meanwhile."""
+    try:
+        yield
+    except SynosError as error:
+        if error.errno == errno.EINVAL:
+            raise SynosError(errno.EIDRM, f"{parked.what}: the object was removed while the call waited") from None
+        raise
 
 
 def _going_away() -> SynosError:

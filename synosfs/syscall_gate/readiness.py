@@ -1,17 +1,18 @@
 """Readiness, as poll(2) means it, of things that the host can poll and of things that it cannot.
 
-A ``Source`` tells what is ready now, and waits for more. A host descriptor is polled; a System V queue or semaphore
-set, which the host cannot poll, has a thread that sleeps in a call which takes nothing
-(``MessageQueue.wait_message``). Room in a full queue is the one thing no such call can wait for: it is looked for, at
-growing intervals, while somebody waits for it.
+A ``Source`` tells what is ready now, and waits for more. A host descriptor is polled; a System V queue or semaphore,
+which the host cannot poll, has a thread that sleeps in a call which takes nothing (``MessageQueue.wait_message``,
+``SemaphoreSet.wait_allows_taking``). For room in a full queue, any of several semaphores, and a POSIX semaphore there
+is no such call: these are looked at, at growing intervals, while somebody waits.
 
 An empty message is the one thing a watcher cannot leave where it is: it is sent back, and so goes to the queue's end.
 """
 
 import os
 import select
-from collections.abc import Callable, Coroutine
-from errno import EINVAL
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from errno import EIDRM, EINVAL
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,7 +21,9 @@ import trio
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host
+from synosfs.ipc.posix_sem import Semaphore
 from synosfs.ipc.sysv_msg import MessageQueue
+from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.syscall_gate.parking import Parking
 
 IN = select.POLLIN | select.POLLRDNORM
@@ -28,7 +31,7 @@ OUT = select.POLLOUT | select.POLLWRNORM
 #: What is reported whether asked for or not (poll(2)).
 ALWAYS = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
-#: How often to look for room in a full queue, in seconds: at first, and at most.
+#: How often to look at what cannot be waited for, in seconds: at first, and at most.
 _FIRST_LOOK, _SLOWEST_LOOK = 0.001, 0.05
 
 
@@ -86,19 +89,77 @@ class QueueSource:
                 index += 1
 
     async def _wait_message(self) -> None:
-        try:
+        with _gone_is_ready():
             watch = partial(self._queue.wait_message, self._mtype)
             taken = await self._parking.watch(self._credentials, watch)
-        except SynosError:
-            return  # removed: ``ready`` says so
-        if taken is not None:
-            self._queue.send_nowait(taken.mtype, taken.data)
+            if taken is not None:
+                self._queue.send_nowait(taken.mtype, taken.data)
 
     async def _wait_room(self) -> None:
-        pause = _FIRST_LOOK
-        while not self.ready() & (OUT | ALWAYS):
-            await trio.sleep(pause)
-            pause = min(2 * pause, _SLOWEST_LOOK)
+        await _look_until(lambda: self.ready() & (OUT | ALWAYS))
+
+
+class SemaphoreSource:
+    """A System V semaphore; without ``num`` a whole set, which has input when any of its semaphores has.
+
+    Input is there when a decrement by 1 would not wait. An increment never waits.
+    """
+
+    def __init__(
+        self, parking: Parking, credentials: Credentials, semaphores: SemaphoreSet, num: int | None = None
+    ) -> None:
+        self._parking = parking
+        self._credentials = credentials
+        self._semaphores = semaphores
+        self._num = num
+
+    def ready(self) -> int:
+        try:
+            with host.acting_as(self._credentials):
+                if self._num is None:
+                    return OUT | (IN if any(self._semaphores.values()) else 0)
+                return OUT | (IN if self._semaphores.allows_taking(self._num) else 0)
+        except SynosError as error:
+            if error.errno not in (EINVAL, EIDRM):
+                raise
+            return select.POLLERR | select.POLLHUP
+
+    async def wait(self, events: int) -> None:
+        if not events & IN:
+            await trio.sleep_forever()
+        with _gone_is_ready():
+            num = 0 if self._num is None and self._semaphores.status_any().nsems == 1 else self._num
+            if num is None:
+                await _look_until(lambda: self.ready() & (IN | ALWAYS))
+            else:
+                await self._parking.watch(self._credentials, partial(self._semaphores.wait_allows_taking, num))
+
+
+class PosixSemaphoreSource:
+    """A POSIX semaphore: input when its value is above 0. A post never waits."""
+
+    def __init__(self, semaphore: Semaphore) -> None:
+        self._semaphore = semaphore
+
+    def ready(self) -> int:
+        return OUT | (IN if self._semaphore.value() else 0)
+
+    async def wait(self, events: int) -> None:
+        # A sleeper on its futex would take the wake-up that a post has for one of those who wait.
+        await _look_until(lambda: self.ready() & events)
+
+
+class Fixed:
+    """What stays as it is: a number that is not open, or that poll(2) is to pass over."""
+
+    def __init__(self, revents: int) -> None:
+        self._revents = revents
+
+    def ready(self) -> int:
+        return self._revents
+
+    async def wait(self, events: int) -> None:
+        await trio.sleep_forever()
 
 
 class DescriptorSource:
@@ -126,15 +187,38 @@ class DescriptorSource:
             os.close(fd)
 
 
+@contextmanager
+def _gone_is_ready() -> Iterator[None]:
+    """An object that is removed ends the wait: ``ready`` then says so. Any other error is for who waits."""
+    try:
+        yield
+    except SynosError as error:
+        if error.errno not in (EINVAL, EIDRM):
+            raise
+
+
+async def _look_until(reached: Callable[[], int]) -> None:
+    pause = _FIRST_LOOK
+    while not reached():
+        await trio.sleep(pause)
+        pause = min(2 * pause, _SLOWEST_LOOK)
+
+
 async def first_of(waits: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Run all until one of them returns; for ever when there are none."""
+    """Run all until one of them returns, or fails with a SynosError, which is raised; for ever when there are none."""
     if not waits:
         await trio.sleep_forever()
+    failures: list[SynosError] = []
     async with trio.open_nursery() as nursery:
 
         async def run(wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
-            await wait()
+            try:
+                await wait()
+            except SynosError as failure:
+                failures.append(failure)
             nursery.cancel_scope.cancel()
 
         for wait in waits:
             nursery.start_soon(run, wait)
+    if failures:
+        raise failures[0]

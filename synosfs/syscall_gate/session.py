@@ -103,14 +103,14 @@ class Session:
         if len(self._replies) - self._read > MAX_REPLIES:
             raise SynosError(errno.ENOBUFS, "16 MiB of replies are unread in this session: read them first")
         self._offset = offset + len(piece)
-        error = await self._run(self._requests.feed(piece))
-        if error is not None:
+        if (records := self._requests.feed(piece)) and (error := await self._run(records)) is not None:
             raise error
         return len(piece)
 
     async def read(self, offset: int, size: int) -> bytes:
         """The next bytes of the replies; nothing when all have been read."""
-        await self._run(self._requests.finish())
+        if left := self._requests.finish():
+            await self._run(left)
         back = self._offset - offset
         if 0 < back <= self._read:
             self._read -= back
@@ -121,12 +121,11 @@ class Session:
 
     async def close(self) -> None:
         """Run a request that the writer left without a newline."""
-        await self._run(self._requests.finish())
+        if left := self._requests.finish():
+            await self._run(left)
 
     async def _run(self, records: list[Record]) -> SynosError | None:
         """Answer the records of one write. Returns the error of a single text request, if it failed."""
-        if not records:
-            return None
         process = self.caller.process
         answers = []
         failed = None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError
-from synosfs.syscall_gate.kinds import KINDS, BadArgument, Kind, seconds, shown, suggestion
+from synosfs.syscall_gate.kinds import KINDS, BadArgument, Kind, parse_int, seconds, shown, suggestion
 from synosfs.syscall_gate.record import Bare, Request
 
 
@@ -31,7 +31,11 @@ REQUIRED: Any = _Required()
 
 
 class Row(NamedTuple):
-    """One call: x86-64 number or None, name, handler, parameters, whether it may block, one line of help."""
+    """One call: x86-64 number or None, name, handler, parameters, whether it may block, one line of help.
+
+    ``variadic`` is the place of the parameter that takes all words from there on, -1 without one; those behind it are
+    given by name, or stand in place behind a list.
+    """
 
     number: int | None
     name: str
@@ -39,12 +43,13 @@ class Row(NamedTuple):
     params: tuple[Param, ...]
     blocks: bool
     help: str
+    variadic: int = -1
 
     def usage(self) -> str:
         """The text form, as ``help`` prints it: ``msgrcv msqid size [mtype] [flags]``."""
         words = [self.name]
-        for param in self.params:
-            name = param.name + "…" * param.kind.variadic
+        for place, param in enumerate(self.params):
+            name = param.name + "…" * param.kind.variadic + "=" * (0 <= self.variadic < place)
             words.append(name if param.default is REQUIRED else f"[{name}]")
         return " ".join(words)
 
@@ -63,20 +68,49 @@ def row(
         kind = KINDS[kind_name]
         default = kind.convert(Bare(default_text.encode())) if default_text else REQUIRED
         params.append(Param(param, kind, None if label[-1] == "?" else default))
-    return Row(number, name, handler, tuple(params), blocks, help)
+    variadic = next((place for place, param in enumerate(params) if param.kind.variadic), -1)
+    return Row(number, name, handler, tuple(params), blocks, help, variadic)
 
 
-def bind(row: Row, request: Request) -> tuple[list[Any], float | None]:
+Bound = tuple[list[Any], float | None]
+
+
+def binder(row: Row) -> Callable[[Request], Bound]:
+    """``bind`` for one row, made for speed: what every program sends, all values in place and of their kind, is bound
+    without looking at the rules of the rest.
+    """
+    converts = [param.kind.convert for param in row.params]
+    defaults = [param.default for param in row.params]
+    least, most = sum(default is REQUIRED for default in defaults), len(defaults)
+    plain = row.variadic < 0
+
+    def bind_quickly(request: Request) -> Bound:
+        args = request.args
+        count = len(args)
+        if least <= count <= most and plain and request.timeout is request.data is None and not request.kwargs:
+            # A word of the text notation may be name=value.
+            if not count:
+                return defaults.copy(), None
+            if Bare not in map(type, args):
+                try:
+                    values = [convert(arg) for convert, arg in zip(converts, args, strict=False)]
+                except BadArgument:
+                    return bind(row, request)  # says what is wrong
+                return values + defaults[count:], None
+        return bind(row, request)
+
+    return bind_quickly
+
+
+def bind(row: Row, request: Request) -> Bound:
     """The handler's values in order, and the time-out in seconds (None: for ever)."""
     params, args = row.params, request.args
-    if not args and not params and not request.kwargs and request.timeout is None:
-        return [], None
     named: dict[str, Any] = dict(request.kwargs)
     positional = args
     if any(isinstance(arg, Bare) and arg.count(b"=") for arg in args):
         positional = _split_named(row, args, named)
-    if params and params[-1].kind.variadic:
-        positional = _folded(positional, len(params) - 1)
+    if row.variadic >= 0:
+        positional = _folded(row, positional)
     if request.data is not None:
         named["data"] = request.data
     timeout = request.timeout
@@ -111,12 +145,24 @@ def bind(row: Row, request: Request) -> tuple[list[Any], float | None]:
     return values, timeout
 
 
-def _folded(positional: list[Any], first: int) -> list[Any]:
-    """The words from ``first`` on as one list; a list that stands there is it, whatever count C puts behind."""
-    rest = positional[first:]
-    if not rest:
-        return positional
-    return [*positional[:first], rest[0] if isinstance(rest[0], list) else rest]
+def _folded(row: Row, positional: list[Any]) -> list[Any]:
+    """The words from the variadic parameter on as one list.
+
+    A list that stands there is it; C puts its length behind it, and then what other parameters there are.
+    """
+    before, rest = positional[: row.variadic], positional[row.variadic :]
+    if not rest or not isinstance(rest[0], list):
+        return [*before, rest] if rest else before
+    items, *behind = rest
+    if behind and not isinstance(behind[0], list):
+        count = behind.pop(0)
+        try:
+            agrees = parse_int(count) == len(items)
+        except BadArgument:
+            agrees = False
+        if not agrees:
+            raise SynosError(errno.EINVAL, f"{row.name}: the list has {len(items)} items, not {shown(count)}")
+    return [*before, items, *behind]
 
 
 def _split_named(row: Row, args: list[Any], named: dict[str, Any]) -> list[Any]:

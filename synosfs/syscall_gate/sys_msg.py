@@ -44,15 +44,18 @@ def sys_msgrcv(caller: Caller, msqid: int, size: int, mtype: int, flags: int) ->
         return attempt()
     if flags & abi.MSG_COPY:
         raise SynosError(errno.EINVAL, "MSG_COPY looks and never waits: it needs IPC_NOWAIT")
-    return receive_in_turn(queue, attempt, mtype, flags)
+    return _receive_in_turn(caller, queue, attempt, mtype, flags)
 
 
-def receive_in_turn(queue: MessageQueue, attempt: Any, mtype: int, flags: int = 0) -> InTurn:
+def _receive_in_turn(caller: Caller, queue: MessageQueue, attempt: Any, mtype: int, flags: int) -> InTurn:
     """Receive as soon as a message of the type is there, each caller in the order of coming."""
 
     def watch() -> Reply | None:
         taken = queue.wait_message(mtype, flags)
-        return None if taken is None else _received(taken)
+        if taken is None:
+            return None
+        caller.ipc.acted("msg_received", queue.msqid, caller.process.pid)
+        return _received(taken)
 
     def give_back(reply: Reply) -> None:
         # The watcher had to take an empty message for a caller that is gone. It goes to the end of the queue.

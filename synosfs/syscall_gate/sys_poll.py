@@ -1,23 +1,47 @@
-"""poll(2), over any mix of descriptors, queues and semaphore sets."""
+"""poll(2), over any mix of descriptors, queues and semaphores."""
 
 import re
+import select
 from collections.abc import Callable
+from contextlib import ExitStack
 from errno import EBADF, EINVAL
 from functools import partial
+from typing import NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc.sysv_msg import MessageQueue
+from synosfs.ipc.sysv_sem import SemaphoreSet
+from synosfs.process.descriptors import Description, held
 from synosfs.syscall_gate.parking import Caller, Until
-from synosfs.syscall_gate.readiness import ALWAYS, DescriptorSource, QueueSource, Source, first_of
+from synosfs.syscall_gate.readiness import (
+    ALWAYS,
+    DescriptorSource,
+    Fixed,
+    PosixSemaphoreSource,
+    QueueSource,
+    SemaphoreSource,
+    Source,
+    first_of,
+)
 from synosfs.syscall_gate.record import Reply
 
 
+class _Polled(NamedTuple):
+    """One thing to poll; ``description`` is what must not be closed meanwhile, if the thing has one."""
+
+    source: Source
+    description: Description | None = None
+
+
 def sys_poll(caller: Caller, things: list[tuple[str, int]]) -> Until:
-    """Each thing is named by ``3`` a descriptor, ``msgq/0`` or ``msgq/0@7`` a queue, ``sem/3.0`` a semaphore."""
-    sources = [(_source(caller, what), events | ALWAYS) for what, events in things]
+    """Each thing is named by ``3`` a descriptor, ``msgq/0`` or ``msgq/0@7`` a queue, ``sem/3.0`` a semaphore.
+
+    As in poll(2), a number that is not open is POLLNVAL, and a negative one is passed over.
+    """
+    polled = [(_polled(caller, what), events | ALWAYS) for what, events in things]
 
     def look() -> Reply:
-        revents = [source.ready() & events for source, events in sources]
+        revents = [thing.source.ready() & events for thing, events in polled]
         return Reply(sum(map(bool, revents)), {"revents": revents})
 
     def attempt() -> Reply:
@@ -27,34 +51,47 @@ def sys_poll(caller: Caller, things: list[tuple[str, int]]) -> Until:
         return reply
 
     async def wait() -> Reply:
-        reply = look()
-        while not reply.ret:
-            await first_of([partial(source.wait, events) for source, events in sources])
-            reply = look()
-        return reply
+        with ExitStack() as while_waiting:
+            for thing, _ in polled:
+                if thing.description is not None:
+                    while_waiting.enter_context(held(thing.description))
+            while not (reply := look()).ret:
+                await first_of([partial(thing.source.wait, events) for thing, events in polled])
+            return reply
 
     return Until(wait, attempt, on_timeout=look)
 
 
-def _source(caller: Caller, what: str) -> Source:
+def _polled(caller: Caller, what: str) -> _Polled:
     for pattern, make in _SOURCES.items():
         if match := re.fullmatch(pattern, what):
             return make(caller, *match.groups())
     raise SynosError(EINVAL, f"poll: '{what}' is no descriptor, msgq/<msqid>[@type] or sem/<semid>.<num>")
 
 
-def _descriptor(caller: Caller, number: str) -> Source:
+def _descriptor(caller: Caller, number: str) -> _Polled:
+    if int(number) < 0:
+        return _Polled(Fixed(0))
+    if int(number) not in caller.process.descriptors:
+        return _Polled(Fixed(select.POLLNVAL))
     description = caller.process.descriptors.get(int(number))
+    if description.file_type == "sem":
+        return _Polled(PosixSemaphoreSource(description.thing), description)
     if description.host_fd < 0:
         raise SynosError(EBADF, f"poll: a descriptor of type {description.file_type} cannot be polled")
-    return DescriptorSource(description.host_fd)
+    return _Polled(DescriptorSource(description.host_fd), description)
 
 
-def _queue(caller: Caller, msqid: str, mtype: str | None) -> Source:
-    return QueueSource(caller.parking, caller.credentials, MessageQueue(int(msqid)), int(mtype or 0))
+def _queue(caller: Caller, msqid: str, mtype: str | None) -> _Polled:
+    return _Polled(QueueSource(caller.parking, caller.credentials, MessageQueue(int(msqid)), int(mtype or 0)))
 
 
-_SOURCES: dict[str, Callable[..., Source]] = {
-    r"([0-9]{1,9})": _descriptor,
+def _semaphore(caller: Caller, semid: str, num: str) -> _Polled:
+    return _Polled(SemaphoreSource(caller.parking, caller.credentials, SemaphoreSet(int(semid)), int(num)))
+
+
+_SOURCES: dict[str, Callable[..., _Polled]] = {
+    r"(-?[0-9]{1,9})": _descriptor,
     r"msgq/([0-9]{1,9})(?:@(-?[0-9]{1,18}))?": _queue,
+    r"sem/([0-9]{1,9})\.([0-9]{1,5})": _semaphore,
 }

@@ -1,0 +1,144 @@
+"""``pipes/``: FIFOs, which everybody may make here, and the anonymous pipes of SynOS processes.
+
+A FIFO is a real node of its kind: the kernel serves its data, and no byte comes to the daemon, which keeps name, owner
+and mode (``ipc.fifo``). The directory is sticky, like /tmp. An anonymous pipe shows as ``<pid>.<descriptor>``, a link
+to the daemon's descriptor of it, which the host opens for root and the daemon's user alone.
+"""
+
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from errno import EINVAL
+
+from synosfs.errors import SynosError
+from synosfs.fs.ctl import CtlFile
+from synosfs.fs.descriptors import DescriptorLink
+from synosfs.fs.node import FOREVER, Attributes, Change, Node, Who, credentials_of, no_such
+from synosfs.ipc import pipe
+from synosfs.ipc.fifo import Fifo, is_reserved
+from synosfs.process.table import Process
+from synosfs.syscall_gate.record import Octal, Request
+from synosfs.syscall_gate.session import Gate
+from synosfs.syscall_gate.spec import row
+
+
+@dataclass(frozen=True)
+class FifoNode(Node):
+    """One FIFO. The same FIFO is the same inode: the kernel keeps the pipe there."""
+
+    gate: Gate
+    fifo: Fifo
+
+    def attributes(self, who: Who) -> Attributes:
+        fifo = self.fifo
+        return Attributes(
+            stat.S_IFIFO | fifo.mode,
+            fifo.uid,
+            fifo.gid,
+            atime_ns=fifo.made_ns,
+            mtime_ns=fifo.made_ns,
+            ctime_ns=fifo.changed_ns,
+        )
+
+    def change(self, change: Change, who: Who) -> None:
+        # The kernel has checked that the caller may (default_permissions).
+        super().change(Change(size=change.size), who)
+        if change.uid is not None:
+            self.gate.ipc.fifos.change_owner(self.fifo, change.uid)
+        self.fifo.change(change.mode, change.uid, change.gid)
+
+
+@dataclass(frozen=True)
+class Pipes(Node):
+    """The directory."""
+
+    gate: Gate
+    ctl: CtlFile = field(compare=False)
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFDIR | 0o1777)
+
+    def lookup(self, name: str, who: Who) -> Node:
+        if name == "ctl":
+            return self.ctl
+        fifo = self.gate.ipc.fifos.find(name)
+        if fifo is not None:
+            return FifoNode(self.gate, fifo)
+        if is_reserved(name):
+            pid, _, number = name.partition(".")
+            process = self.gate.processes.find(int(pid))
+            if process is not None and (int(pid), int(number)) in _numbers_of_pipes(process):
+                return DescriptorLink(process, int(number))
+        raise no_such(name)
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        yield "ctl", self.ctl
+        for name, fifo in self.gate.ipc.fifos:
+            yield name, FifoNode(self.gate, fifo)
+        for process in self.gate.processes:
+            for pid, number in _numbers_of_pipes(process):
+                yield f"{pid}.{number}", DescriptorLink(process, number)
+
+    def mkfifo(self, name: str, mode: int, who: Who) -> Node:
+        return FifoNode(self.gate, self.gate.ipc.fifos.make(name, mode, who.uid, who.gid))
+
+    def unlink(self, name: str, who: Who) -> None:
+        self.gate.ipc.fifos.remove(name, credentials_of(who))
+
+    def rename(self, name: str, new_name: str, who: Who) -> None:
+        self.gate.ipc.fifos.rename(name, new_name, credentials_of(who))
+
+
+def _numbers_of_pipes(process: Process) -> list[tuple[int, int]]:
+    """(pid, number) of every end of an anonymous pipe in the process's own table."""
+    if not process.has_descriptors:
+        return []
+    return [(process.pid, record.fd_number) for record in process.descriptors if record.file_type == "pipe"]
+
+
+# --- pipes/ctl -------------------------------------------------------------------------------------------------------
+
+_HEADER = ("name", "type", "pid", "fd", "end", "size", "bytes", "uid", "gid", "perms", "ipc_id")
+
+
+def _create(name: str, mode: int) -> Request:
+    return Request("mkfifo", [_plain(name), mode])
+
+
+def _remove(name: str) -> Request:
+    return Request("unlink", [_plain(name)])
+
+
+def _plain(name: str) -> str:
+    if "/" in name:
+        raise SynosError(EINVAL, f"a name in pipes/ has no slash, as {name} has")
+    return name
+
+
+_COMMANDS = {
+    command.name: command
+    for command in (
+        row(None, "create", _create, "name:path mode:mode=0666", help="make a FIFO here"),
+        row(None, "remove", _remove, "name:path", help="remove a FIFO; those who have it open keep it"),
+    )
+}
+
+
+def directory(gate: Gate) -> Pipes:
+    """``pipes/``."""
+
+    def rows() -> Iterable[tuple[object, ...]]:
+        for name, fifo in gate.ipc.fifos:
+            yield (name, "fifo", *5 * ("-",), fifo.uid, fifo.gid, Octal(fifo.mode), "-")
+        for process in gate.processes:
+            for pid, number in _numbers_of_pipes(process):
+                description = process.descriptors.get(number)
+                end = "read" if description.readable else "write"
+                size, count = pipe.size(description.host_fd), pipe.readable_bytes(description.host_fd)
+                owner = (*process.owner(), "0600")
+                yield (f"{pid}.{number}", "pipe", pid, number, end, size, count, *owner, description.ipc_id)
+
+    return Pipes(gate, CtlFile(gate, _HEADER, rows, _COMMANDS))

@@ -1,0 +1,174 @@
+"""``msgq/posix/``: the host's POSIX message queues as files, whoever made them.
+
+Read-only shows what the kernel shows of a queue, ``QSIZE:129 NOTIFY:2 SIGNO:0 NOTIFY_PID:8260`` (mq_overview(7)): a
+POSIX queue gives its messages only to who takes them. Opened for writing, a write sends one message, of priority 0 or
+that after ``@`` in the name; opened read-write, a read receives one, and a longer message than the read has room for is
+gone on with by the next. Creating a file makes the queue, with the host's default limits; mq_open makes others.
+
+The size is the bytes in the queue, 0 for those who may not read it.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from errno import EINVAL
+
+from synosfs.errors import SynosError
+from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
+from synosfs.ipc import host, mqueue_fs, posix_mq
+from synosfs.process.descriptors import held
+from synosfs.syscall_gate import sys_mq
+from synosfs.syscall_gate.parking import Caller
+from synosfs.syscall_gate.readiness import DescriptorSource, Source
+from synosfs.syscall_gate.record import Reply, Request
+from synosfs.syscall_gate.session import Gate
+
+
+@dataclass(frozen=True)
+class PosixQueueFile(Node):
+    """One queue; ``priority`` is what stands after ``@``."""
+
+    gate: Gate
+    name: str
+    priority: int = 0
+
+    fresh = True  # a send to a full queue blocks, and must not block a receiver
+
+    def attributes(self, who: Who) -> Attributes:
+        found = mqueue_fs.status(self.name)
+        return Attributes(
+            stat.S_IFREG | stat.S_IMODE(found.st_mode),
+            found.st_uid,
+            found.st_gid,
+            size=mqueue_fs.line(self.name).qsize if may_read(found, who) else 0,
+            atime_ns=found.st_atime_ns,
+            mtime_ns=found.st_mtime_ns,
+            ctime_ns=found.st_ctime_ns,
+        )
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if not writes(flags):
+            with host.acting_as(credentials_of(who)):
+                line = mqueue_fs.line(self.name)
+            found = mqueue_fs.status(self.name)
+            pid = self.gate.ipc.notifier.true_pid((found.st_dev, found.st_ino), line.notify_pid)
+            return Snapshot(str(line._replace(notify_pid=pid)))
+        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller.nonblock = bool(flags & os.O_NONBLOCK)
+        caller.inode = inode
+        with host.acting_as(caller.credentials):
+            queue = posix_mq.open_(_named(self.name), flags & os.O_ACCMODE)
+        return _Endpoint(self.gate, caller, queue, self.priority)
+
+    def change(self, change: Change, who: Who) -> None:
+        # A shell's > truncates before it writes: messages are taken by reading, never by truncation.
+        if change.size:
+            raise SynosError(EINVAL, "a queue's size is what its messages make it")
+        with host.acting_as(credentials_of(who)):
+            if change.mode is not None:
+                mqueue_fs.chmod(self.name, change.mode)
+            if change.uid is not None or change.gid is not None:
+                uid, gid = (-1 if id is None else id for id in (change.uid, change.gid))
+                mqueue_fs.chown(self.name, uid, gid)
+
+    def xattrs(self, who: Who) -> Mapping[str, str]:
+        if not may_read(mqueue_fs.status(self.name), who):
+            return {}
+        queue = posix_mq.open_(_named(self.name), os.O_RDONLY)
+        try:
+            return {name: str(value) for name, value in queue.attributes()._asdict().items()}
+        finally:
+            queue.close()
+
+
+class _Endpoint(Handle):
+    """Takes part: a write sends one message, a read receives one."""
+
+    def __init__(self, gate: Gate, caller: Caller, queue: posix_mq.PosixQueue, priority: int) -> None:
+        self._gate = gate
+        self._caller = caller
+        self._queue = queue
+        self._priority = priority
+        self._open = ExitStack()
+        self._description = self._open.enter_context(held(sys_mq.describe(caller, queue, os.O_RDWR)))
+        self._rest = b""
+
+    async def write(self, offset: int, data: bytes) -> int:
+        await self._call(Request("mq_send", [self._description, data, self._priority]))
+        return len(data)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        if not self._rest:
+            self._rest = (await self._call(Request("mq_receive", [self._description]))).data or b""
+        chunk, self._rest = self._rest[:size], self._rest[size:]
+        return chunk
+
+    def source(self) -> Source:
+        return DescriptorSource(self._queue.host_fd)
+
+    async def close(self) -> None:
+        self._open.close()
+
+    async def _call(self, request: Request) -> Reply:
+        reply = await self._gate.dispatcher.call(self._caller, request)
+        if reply.errno:
+            raise SynosError(reply.errno, reply.message)
+        return reply
+
+
+@dataclass(frozen=True)
+class PosixQueues(Node):
+    """The directory."""
+
+    gate: Gate
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFDIR | 0o1777)
+
+    def lookup(self, name: str, who: Who) -> Node:
+        try:
+            mqueue_fs.status(name)
+            return PosixQueueFile(self.gate, name)
+        except SynosError:
+            # An @ may be part of a queue's name; where no queue has that name it selects a priority.
+            base, at, priority = name.rpartition("@")
+            if not at or not re.fullmatch(r"[0-9]{1,5}", priority):
+                raise no_such(name) from None
+        mqueue_fs.status(base)
+        return PosixQueueFile(self.gate, base, int(priority))
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        return ((name, PosixQueueFile(self.gate, name)) for name in mqueue_fs.names())
+
+    def create(self, name: str, mode: int, who: Who) -> Node:
+        with host.acting_as(credentials_of(who)):
+            posix_mq.open_(_named(name), os.O_CREAT | os.O_RDWR, mode & 0o777).close()
+        return PosixQueueFile(self.gate, name)
+
+    def unlink(self, name: str, who: Who) -> None:
+        with host.acting_as(credentials_of(who)):
+            posix_mq.unlink(_named(name))
+
+
+def may_read(found: os.stat_result, who: Who) -> bool:
+    """Whether the mode plainly lets ``who`` read: supplementary groups are not looked at."""
+    if who.uid == 0:
+        return True
+    if who.uid == found.st_uid:
+        return bool(found.st_mode & stat.S_IRUSR)
+    return bool(found.st_mode & (stat.S_IRGRP if who.gid == found.st_gid else stat.S_IROTH))
+
+
+def _named(name: str) -> bytes:
+    return b"/" + os.fsencode(name)
+
+
+def directory(gate: Gate) -> PosixQueues:
+    mqueue_fs.prepare()
+    return PosixQueues(gate)

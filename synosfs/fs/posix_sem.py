@@ -1,0 +1,184 @@
+"""``sem/posix/``: POSIX named semaphores as files, whoever made them.
+
+Reading shows the value. A write takes or gives, a line at a time: ``-1`` takes one and waits for it as sem_wait does,
+``+1`` gives one, ``-3`` and ``+3`` do it three times; a write that is ended before it has taken all gives back what it
+took. A number without a sign is a value, and only a new semaphore has one to be set: ``echo 3 > sem/posix/name`` makes
+the semaphore with the value 3, and is EINVAL where it exists. A file made otherwise is a semaphore with the value 0.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from errno import EINVAL, EMSGSIZE
+
+from synosfs.credentials import Credentials
+from synosfs.errors import SynosError
+from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Who, credentials_of, writes
+from synosfs.fs.posix_mq import may_read
+from synosfs.ipc import host, posix_sem
+from synosfs.process.descriptors import held
+from synosfs.syscall_gate import sys_posix_sem
+from synosfs.syscall_gate.parking import Caller
+from synosfs.syscall_gate.record import Request
+from synosfs.syscall_gate.session import Gate
+
+#: The most that one line may give or take: each one is a call, and nobody else is served meanwhile.
+_MOST = 1000
+
+
+@dataclass(frozen=True)
+class PosixSemaphoreFile(Node):
+    """One semaphore; ``new`` when the open that follows has made it."""
+
+    gate: Gate
+    name: str
+    new: bool = field(default=False, compare=False)
+
+    fresh = True  # taking blocks, and must not block who gives
+
+    def attributes(self, who: Who) -> Attributes:
+        found = posix_sem.status(self.name)
+        return Attributes(
+            stat.S_IFREG | stat.S_IMODE(found.st_mode),
+            found.st_uid,
+            found.st_gid,
+            size=len(_text(self.name)) if may_read(found, who) else 0,
+            atime_ns=found.st_atime_ns,
+            mtime_ns=found.st_mtime_ns,
+            ctime_ns=found.st_ctime_ns,
+        )
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if not writes(flags):
+            return _Value(self.name, credentials_of(who))
+        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller.nonblock = bool(flags & os.O_NONBLOCK)
+        caller.inode = inode
+        with host.acting_as(caller.credentials):
+            semaphore = posix_sem.open_(_named(self.name), 0, 0, 0, 0)
+        return _Operations(self.gate, caller, semaphore, new=self.new)
+
+    def change(self, change: Change, who: Who) -> None:
+        if change.size:
+            raise SynosError(EINVAL, "a semaphore's value is not changed by truncation; write +1 or -1")
+        with host.acting_as(credentials_of(who)):
+            if change.mode is not None:
+                posix_sem.chmod(self.name, change.mode)
+            if change.uid is not None or change.gid is not None:
+                uid, gid = (-1 if id is None else id for id in (change.uid, change.gid))
+                posix_sem.chown(self.name, uid, gid)
+
+    def xattrs(self, who: Who) -> Mapping[str, str]:
+        return {"value": str(posix_sem.look(self.name))} if may_read(posix_sem.status(self.name), who) else {}
+
+
+class _Value(Handle):
+    """Shows the value as it is when a reader begins at the front, with the rights of the opener."""
+
+    def __init__(self, name: str, credentials: Credentials) -> None:
+        self._name = name
+        self._credentials = credentials
+        self._shown = b""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        if offset == 0 or not self._shown:
+            with host.acting_as(self._credentials):
+                self._shown = _text(self._name)
+        return self._shown[offset : offset + size]
+
+
+class _Operations(_Value):
+    """Takes part: each line of a write gives or takes."""
+
+    def __init__(self, gate: Gate, caller: Caller, semaphore: posix_sem.Semaphore, *, new: bool) -> None:
+        super().__init__(os.fsdecode(semaphore.name[1:]), caller.credentials)
+        self._gate = gate
+        self._caller = caller
+        self._open = ExitStack()
+        self._description = self._open.enter_context(held(sys_posix_sem.describe(semaphore)))
+        self._new = new
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """The bytes of the lines that were carried out; the error of the first line if it was not."""
+        lines = data.splitlines(keepends=True)
+        deltas = [self._delta(line) for line in lines]  # a line that means nothing stops them all
+        self._new = False
+        done = 0
+        for line, delta in zip(lines, deltas, strict=True):
+            try:
+                await self._operate(delta)
+            except SynosError:
+                if done:
+                    break  # the writer writes the rest again, and meets the error then
+                raise
+            done += len(line)
+        return done
+
+    async def close(self) -> None:
+        self._open.close()
+
+    def _delta(self, line: bytes) -> int:
+        word = line.strip()
+        if not word:
+            return 0
+        if not re.fullmatch(rb"[+-]?[0-9]{1,9}", word):
+            raise SynosError(EINVAL, "a semaphore takes lines of +1, -1 or another number with a sign")
+        if word.isdigit() and not self._new:
+            raise SynosError(EINVAL, f"semaphore {self._name} has its value already: write +n or -n to change it")
+        if abs(int(word)) > _MOST:
+            raise SynosError(EMSGSIZE, f"one line gives or takes {_MOST} at most")
+        return int(word)
+
+    async def _operate(self, delta: int) -> None:
+        call, back = ("sem_post", "sem_wait") if delta > 0 else ("sem_wait", "sem_post")
+        for done in range(abs(delta)):
+            reply = await self._gate.dispatcher.call(self._caller, Request(call, [self._description]))
+            if reply.errno:
+                if back == "sem_post":
+                    for _ in range(done):
+                        await self._gate.dispatcher.call(self._caller, Request(back, [self._description]))
+                raise SynosError(reply.errno, reply.message)
+
+
+@dataclass(frozen=True)
+class PosixSemaphores(Node):
+    """The directory."""
+
+    gate: Gate
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFDIR | 0o1777)
+
+    def lookup(self, name: str, who: Who) -> Node:
+        posix_sem.status(name)
+        return PosixSemaphoreFile(self.gate, name)
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        return ((name, PosixSemaphoreFile(self.gate, name)) for name in posix_sem.names())
+
+    def create(self, name: str, mode: int, who: Who) -> Node:
+        with host.acting_as(credentials_of(who)):
+            posix_sem.open_(_named(name), os.O_CREAT | os.O_EXCL, mode & 0o777, 0, 0).close()
+        return PosixSemaphoreFile(self.gate, name, new=True)
+
+    def unlink(self, name: str, who: Who) -> None:
+        with host.acting_as(credentials_of(who)):
+            posix_sem.unlink(_named(name))
+
+
+def _text(name: str) -> bytes:
+    return b"%d\n" % posix_sem.look(name)
+
+
+def _named(name: str) -> bytes:
+    return b"/" + os.fsencode(name)
+
+
+def directory(gate: Gate) -> PosixSemaphores:
+    return PosixSemaphores(gate)

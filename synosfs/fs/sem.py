@@ -1,0 +1,200 @@
+"""``sem/``: the host's System V semaphore sets as files, whoever made them.
+
+``sysv/<semid>`` and ``key/0x<key>`` are sets. Reading shows the values on one line and changes nothing; each line
+written is one semop, made by the caller: ``0:-1 1:+1`` takes one of semaphore 0 and gives one to 1, both or neither,
+and waits as semop does. An operation without flags has SEM_UNDO, so that what a shell takes comes back when the shell
+dies; an operation with flags has these alone (``0:-1:0`` is for good). A file made in ``key/`` is a set of one
+semaphore with the value 0, as semget(2) makes it; ``create`` in ``ctl`` makes others.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from errno import EINVAL
+
+from synosfs import abi
+from synosfs.errors import SynosError
+from synosfs.fs import posix_sem, sysv
+from synosfs.fs.ctl import CtlFile
+from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, Who, credentials_of, no_such, writes
+from synosfs.ipc import host, sysv_sem
+from synosfs.ipc.sysv_sem import Operation, SemaphoreSet, SetStatus
+from synosfs.syscall_gate.kinds import BadArgument, semaphore_operation
+from synosfs.syscall_gate.parking import Caller
+from synosfs.syscall_gate.readiness import SemaphoreSource, Source
+from synosfs.syscall_gate.record import Request
+from synosfs.syscall_gate.session import Gate
+from synosfs.syscall_gate.spec import row
+
+
+@dataclass(frozen=True)
+class SetFile(Node):
+    """One semaphore set."""
+
+    gate: Gate
+    semid: int
+
+    fresh = True  # an operation blocks, and must not block the one that would wake it
+
+    def attributes(self, who: Who) -> Attributes:
+        status = self._status()
+        mtime = max(status.otime, status.ctime)
+        return sysv.attributes(status, who, size=self._size(status, who), atime=0, mtime=mtime, ctime=status.ctime)
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if not writes(flags):
+            return _Values(SemaphoreSet(self.semid), who)
+        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller.nonblock = bool(flags & os.O_NONBLOCK)
+        caller.inode = inode
+        return _Operations(self.gate, caller, SemaphoreSet(self.semid), who)
+
+    def change(self, change: Change, who: Who) -> None:
+        if change.size:
+            raise SynosError(EINVAL, "a set's values are not changed by truncation; write operations, or use sem/ctl")
+        sysv.change_owner(change, who, SemaphoreSet(self.semid).set)
+
+    def xattrs(self, who: Who) -> Mapping[str, str]:
+        status = self._status()
+        fields = ("nsems", "otime", "ctime", "cuid", "cgid")
+        return {"key": f"{status.key:#x}", **{name: str(getattr(status, name)) for name in fields}}
+
+    def _status(self) -> SetStatus:
+        return sysv.existing(SemaphoreSet(self.semid).status_any)
+
+    def _size(self, status: SetStatus, who: Who) -> int:
+        """The length of the text, as tar(1) wants it; 0 for those who do not plainly have the right to read it."""
+        owner = who.uid in (status.uid, status.cuid) and status.mode & 0o400
+        if who.uid and not owner and status.mode & 0o444 != 0o444:
+            return 0
+        try:
+            return len(_text(SemaphoreSet(self.semid).values(status.nsems)))
+        except SynosError:
+            return 0
+
+
+class _Values(Handle):
+    """Shows the values as they are when a reader begins at the front, with the rights of the opener."""
+
+    def __init__(self, semaphores: SemaphoreSet, who: Who) -> None:
+        self._semaphores = semaphores
+        self._credentials = credentials_of(who)
+        self._shown = b""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        if offset == 0 or not self._shown:
+            with host.acting_as(self._credentials):
+                self._shown = _text(self._semaphores.values())
+        return self._shown[offset : offset + size]
+
+
+class _Operations(_Values):
+    """Takes part: each line of a write is one semop."""
+
+    def __init__(self, gate: Gate, caller: Caller, semaphores: SemaphoreSet, who: Who) -> None:
+        super().__init__(semaphores, who)
+        self._gate = gate
+        self._caller = caller
+
+    def source(self) -> Source:
+        return SemaphoreSource(self._gate.dispatcher.parking, self._caller.credentials, self._semaphores)
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """The bytes of the lines that were carried out; the error of the first line if it was not.
+
+        A writer that was told of fewer bytes writes the rest again, and so meets the error of the line that failed.
+        """
+        lines = data.splitlines(keepends=True)
+        operations = [_operations(line) for line in lines]  # a line that means nothing stops them all
+        done = 0
+        for line, ops in zip(lines, operations, strict=True):
+            if ops:
+                reply = await self._gate.dispatcher.call(self._caller, Request("semop", [self._semaphores.semid, ops]))
+                if reply.errno and done:
+                    break
+                if reply.errno:
+                    raise SynosError(reply.errno, reply.message)
+            done += len(line)
+        return done
+
+
+def _operations(line: bytes) -> list[Operation]:
+    try:
+        return [semaphore_operation(word, "SEM_UNDO") for word in line.split()]
+    except BadArgument as problem:
+        raise SynosError(EINVAL, f"a semaphore set {problem}") from None
+
+
+def _text(values: list[int]) -> bytes:
+    return (" ".join(map(str, values)) + "\n").encode()
+
+
+def _file(gate: Gate, semid: int, selection: str | None) -> Node:
+    if selection is not None:
+        raise no_such(f"{semid}@{selection}")
+    return SetFile(gate, semid)
+
+
+_SETS = sysv.Family(
+    file=_file,
+    listing=sysv_sem.listing,
+    find=lambda key: sysv_sem.find(key).semid,
+    create=lambda key, mode: sysv_sem.get(key, 1, abi.IPC_CREAT | mode).semid,
+    remove=lambda semid: SemaphoreSet(semid).remove(),
+)
+
+
+# --- sem/ctl ---------------------------------------------------------------------------------------------------------
+
+_HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid")
+
+
+def _create(key: int, nsems: int, mode: int, init: list[int] | None) -> Request:
+    return sysv.request("semget", key, nsems, abi.IPC_CREAT | abi.IPC_EXCL | mode & 0o777, init=init)
+
+
+def _remove(semid: int) -> Request:
+    return sysv.request("semctl", semid, 0, abi.IPC_RMID)
+
+
+def _set(semid: int, uid: int | None, gid: int | None, mode: int | None) -> Request:
+    return sysv.request("semctl", semid, 0, abi.IPC_SET, uid=uid, gid=gid, mode=mode)
+
+
+def _setval(semid: int, num: int, value: int) -> Request:
+    return sysv.request("semctl", semid, num, abi.SETVAL, value=value)
+
+
+def _setall(semid: int, values: list[int]) -> Request:
+    return sysv.request("semctl", semid, 0, abi.SETALL, value=values)
+
+
+# fmt: off
+_COMMANDS = {
+    command.name: command
+    for command in (
+        row(None, "create", _create, "key:key=IPC_PRIVATE nsems:int=1 mode:mode=0600 init:values?",
+            help="make a set; the reply is its id; init=1,2,3 gives the values"),
+        row(None, "remove", _remove, "semid:int", help="remove a set, waking all who wait in it with EIDRM"),
+        row(None, "set", _set, "semid:int uid:uid? gid:uid? mode:mode?", help="change owner or mode"),
+        row(None, "setval", _setval, "semid:int num:int value:int", help="set one value, clearing undo entries for it"),
+        row(None, "setall", _setall, "semid:int values:values", help="set all values v,v,v, clearing undo entries"),
+    )
+}
+# fmt: on
+
+
+def directory(gate: Gate) -> Directory:
+    """``sem/``."""
+
+    def status(semid: int) -> SetStatus:
+        return SemaphoreSet(semid).status_any()
+
+    return Directory(
+        {
+            "ctl": CtlFile(gate, _HEADER, lambda: sysv.rows(_HEADER, _SETS, status), _COMMANDS),
+            "sysv": sysv.ById(gate, _SETS),
+            "key": sysv.ByKey(gate, _SETS),
+            "posix": posix_sem.directory(gate),
+        }
+    )

@@ -1,0 +1,381 @@
+"""``shm/``: the host's System V segments as files of a fixed size, whoever made them.
+
+``sysv/<shmid>`` and ``key/0x<key>`` are one file, the segment's bytes. Opened for writing, it is attached for as long
+as it is open; opened read-only, it is attached during each read alone. A read ends at the segment's end, a write that
+reaches it is short, and one behind it is ENOSPC, as on a device. ``>`` truncates nothing; to clear a segment, write
+zeros.
+
+Creating a file in ``key/`` reserves the name for its user; ``truncate -s`` or the first write gives the size and makes
+the segment, which then keeps it: what is written in several pieces needs the truncate first.
+
+Looking leaves a trace that the host gives no way around: atime, dtime, and its own lpid (not the one shown here).
+"""
+
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from errno import EIDRM, EINVAL, ENOENT, ENOSPC
+from functools import partial
+
+from synosfs import abi
+from synosfs.credentials import Credentials
+from synosfs.errors import SynosError
+from synosfs.fs import sysv
+from synosfs.fs.ctl import CtlFile
+from synosfs.fs.node import FOREVER, Attributes, Change, Directory, Handle, Node, Who, credentials_of, no_such, writes
+from synosfs.ipc import host, sysv_shm
+from synosfs.ipc.sysv_shm import Attached, Segment, SegmentStatus
+from synosfs.syscall_gate.parking import Caller
+from synosfs.syscall_gate.record import Octal, Request
+from synosfs.syscall_gate.session import Gate
+from synosfs.syscall_gate.spec import row
+
+#: The most names without a size that one user may hold; the oldest is forgotten.
+_MOST_NEW = 64
+
+
+@dataclass(frozen=True)
+class SegmentFile(Node):
+    """One segment."""
+
+    gate: Gate
+    shmid: int
+
+    def attributes(self, who: Who) -> Attributes:
+        status = self._status()
+        # mtime is ctime: the host keeps no time of the last write, and looking, which sets dtime, is no change.
+        return sysv.attributes(
+            status, who, size=status.segsz, atime=status.atime, mtime=status.ctime, ctime=status.ctime
+        )
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if writes(flags):
+            return _Endpoint(self.gate.caller(who.pid, who.uid, who.gid), Segment(self.shmid))
+        credentials = credentials_of(who)
+        with host.acting_as(credentials):
+            size = Segment(self.shmid).status().segsz
+        return _Look(self.gate, credentials, Segment(self.shmid), size)
+
+    def change(self, change: Change, who: Who) -> None:
+        # A shell's > truncates before it writes, and truncating to the size it has is no change.
+        if change.size and change.size != self._status().segsz:
+            raise SynosError(EINVAL, "a segment keeps the size that it was made with")
+        sysv.change_owner(change, who, Segment(self.shmid).set)
+
+    def xattrs(self, who: Who) -> Mapping[str, str]:
+        status = self._status()
+        fields = ("shmid", "cuid", "cgid", "cpid", "lpid", "nattch", "atime", "dtime", "ctime")
+        shown = {name: str(getattr(status, name)) for name in fields}
+        return {"key": f"{status.key:#x}", **shown, "status": _state(status)}
+
+    def _status(self) -> SegmentStatus:
+        return self.gate.ipc.segment_with_true_pids(sysv.existing(Segment(self.shmid).status_any))
+
+
+class _Look(Handle):
+    """Reads, and has the segment attached only meanwhile, so that a removed one lives no longer than a read.
+
+    ``size`` is the segment's when it was opened. EIDRM: it has been removed since.
+    """
+
+    def __init__(self, gate: Gate, credentials: Credentials, segment: Segment, size: int) -> None:
+        self._gate = gate
+        self._credentials = credentials
+        self._segment = segment
+        self._size = size
+
+    async def read(self, offset: int, size: int) -> bytes:
+        if offset >= self._size:
+            return b""
+        shmid = self._segment.shmid
+        try:
+            self._gate.ipc.was("shm_used", shmid, self._segment.status_any().lpid)
+            with host.acting_as(self._credentials):
+                attached = self._segment.attach(readonly=True)
+        except SynosError as error:
+            if error.errno == EINVAL:
+                raise SynosError(EIDRM, f"segment {shmid} was removed") from None
+            raise
+        try:
+            return attached.read(offset, size)
+        finally:
+            attached.detach()
+
+
+class _Endpoint(Handle):
+    """Takes part: attached with the caller's rights from open to close."""
+
+    def __init__(self, caller: Caller, segment: Segment) -> None:
+        self._acted = partial(caller.ipc.acted, "shm_used", segment.shmid, caller.process.pid)
+        with host.acting_as(caller.credentials):
+            self._attached: Attached = segment.attach()
+        self._acted()
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return self._attached.read(offset, size)
+
+    async def write(self, offset: int, data: bytes) -> int:
+        count = self._attached.write(offset, data)
+        if not count and data:
+            raise SynosError(ENOSPC, f"segment {self._attached.shmid} ends at byte {self._attached.size}")
+        return count
+
+    async def close(self) -> None:
+        self._attached.detach()
+        self._acted()
+
+
+# --- segments that have a name and no size yet -----------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class NewSegment:
+    """A key whose segment is yet to be made: by whom, and once it is made, its id."""
+
+    key: int
+    mode: int
+    uid: int
+    gid: int
+    since_ns: int = field(default_factory=time.time_ns)
+    shmid: int | None = None
+
+
+class NewSegments:
+    """The new segments of a mount. Each user sees their own."""
+
+    def __init__(self) -> None:
+        self._of_user: dict[int, dict[int, NewSegment]] = {}
+
+    def of(self, who: Who) -> dict[int, NewSegment]:
+        """By key, the oldest first."""
+        return self._of_user.get(who.uid, {})
+
+    def add(self, new: NewSegment) -> None:
+        held = self._of_user.setdefault(new.uid, {})
+        held[new.key] = new
+        if len(held) > _MOST_NEW:
+            del held[next(iter(held))]
+
+    def drop(self, uid: int, key: int) -> bool:
+        """Forget it; whether there was one."""
+        held = self._of_user.get(uid, {})
+        found = held.pop(key, None)
+        if not held:
+            self._of_user.pop(uid, None)
+        return found is not None
+
+
+@dataclass(frozen=True)
+class NewSegmentFile(Node):
+    """A new segment until it is made, and for those who have it open then, the segment."""
+
+    gate: Gate
+    registry: NewSegments
+    new: NewSegment
+
+    def attributes(self, who: Who) -> Attributes:
+        made, new = self._made(), self.new
+        if made is not None:
+            return made.attributes(who)
+        times = (new.since_ns, new.since_ns, new.since_ns)
+        return Attributes(stat.S_IFREG | new.mode, new.uid, new.gid, 0, *times)
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        made = self._made()
+        if made is not None:
+            return await made.open(flags, who, inode)
+        return _NewEndpoint(self, self.gate.caller(who.pid, who.uid, who.gid))
+
+    def change(self, change: Change, who: Who) -> None:
+        made = self._made()
+        if made is not None:
+            made.change(change, who)
+        elif change.uid is not None or change.gid is not None:
+            raise SynosError(EINVAL, "the segment is not made yet: give it a size with truncate -s, then an owner")
+        else:
+            if change.mode is not None:
+                self.new.mode = change.mode & 0o777
+            if change.size:
+                self.make(self.gate.caller(who.pid, who.uid, who.gid), change.size)
+
+    def make(self, caller: Caller, size: int) -> Segment:
+        """Make the segment, unless it is made already. EEXIST: somebody else made one of this key meanwhile."""
+        new = self.new
+        if new.shmid is None:
+            with host.acting_as(caller.credentials):
+                segment, _ = sysv_shm.get(new.key, size, abi.IPC_CREAT | abi.IPC_EXCL | new.mode)
+            new.shmid = segment.shmid
+            caller.ipc.acted("shm_made", segment.shmid, caller.process.pid)
+            self.registry.drop(new.uid, new.key)
+        return Segment(new.shmid)
+
+    def _made(self) -> SegmentFile | None:
+        return None if self.new.shmid is None else SegmentFile(self.gate, self.new.shmid)
+
+
+class _NewEndpoint(Handle):
+    """An open new segment: empty, until it is made by a truncate or by the first write, whose end is its size."""
+
+    def __init__(self, file: NewSegmentFile, caller: Caller) -> None:
+        self._file = file
+        self._caller = caller
+        self._endpoint: _Endpoint | None = None
+
+    async def read(self, offset: int, size: int) -> bytes:
+        if self._file.new.shmid is None:
+            return b""
+        return await self._attached(0).read(offset, size)
+
+    async def write(self, offset: int, data: bytes) -> int:
+        return await self._attached(offset + len(data)).write(offset, data)
+
+    async def close(self) -> None:
+        if self._endpoint is not None:
+            await self._endpoint.close()
+
+    def _attached(self, size: int) -> _Endpoint:
+        if self._endpoint is None:
+            self._endpoint = _Endpoint(self._caller, self._file.make(self._caller, size))
+        return self._endpoint
+
+
+@dataclass(frozen=True)
+class SegmentsByKey(sysv.ByKey):
+    """``key/``: the segments that have a key, and the caller's new ones."""
+
+    registry: NewSegments
+
+    def lookup(self, name: str, who: Who) -> Node:
+        key = sysv.key_named(name)
+        try:
+            found = super().lookup(name, who)
+        except SynosError as error:
+            new = self.registry.of(who).get(key)
+            if error.errno != ENOENT or new is None:
+                raise
+            return NewSegmentFile(self.gate, self.registry, new)
+        self.registry.drop(who.uid, key)
+        return found
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        names = set()
+        for name, node in super().entries(who):
+            names.add(name)
+            yield name, node
+        for key, new in self.registry.of(who).items():
+            if (name := f"{key & 0xFFFFFFFF:#x}") not in names:
+                yield name, NewSegmentFile(self.gate, self.registry, new)
+
+    def create(self, name: str, mode: int, who: Who) -> Node:
+        key = sysv.key_named(name)
+        if key == abi.IPC_PRIVATE:
+            raise SynosError(EINVAL, "key 0 is IPC_PRIVATE, which names no segment")
+        new = NewSegment(key, mode & 0o777, who.uid, who.gid)
+        self.registry.add(new)
+        return NewSegmentFile(self.gate, self.registry, new)
+
+    def unlink(self, name: str, who: Who) -> None:
+        try:
+            super().unlink(name, who)
+        except SynosError as error:
+            if error.errno != ENOENT or not self.registry.drop(who.uid, sysv.key_named(name)):
+                raise
+
+
+# --- shm/ and shm/ctl ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Link(Node):
+    """A symbolic link that never changes."""
+
+    target: str
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFLNK | 0o777, size=len(self.target))
+
+    def readlink(self, who: Who) -> str:
+        return self.target
+
+
+def _file(gate: Gate, shmid: int, selection: str | None) -> Node:
+    if selection is not None:
+        raise no_such(f"{shmid}@{selection}")
+    return SegmentFile(gate, shmid)
+
+
+def _create_unsized(*_: int) -> int:
+    raise SynosError(EINVAL, "a segment needs a size")
+
+
+_SEGMENTS = sysv.Family(
+    file=_file,
+    listing=lambda: ((listed.status.shmid, listed.status.key) for listed in sysv_shm.listing()),
+    find=lambda key: sysv_shm.find(key).shmid,
+    create=_create_unsized,
+    remove=lambda shmid: Segment(shmid).remove(),
+)
+
+_HEADER = (
+    *("key", "shmid", "uid", "gid", "perms", "segsz", "nattch", "status"),
+    *("cpid", "lpid", "atime", "dtime", "ctime", "cuid", "cgid", "rss", "swap"),
+)
+
+
+def _state(status: SegmentStatus) -> str:
+    """As ``ipcs`` has it: ``dest`` goes with the last detach, ``locked`` is kept out of swap."""
+    words = [word for word, bit in (("dest", abi.SHM_DEST), ("locked", abi.SHM_LOCKED)) if status.mode & bit]
+    return ",".join(words) or "-"
+
+
+def _rows(gate: Gate) -> Iterable[tuple[object, ...]]:
+    for listed in sysv_shm.listing():
+        status = gate.ipc.segment_with_true_pids(listed.status)
+        shown = status._asdict() | {
+            "key": f"{status.key:#x}",
+            "perms": Octal(status.mode & 0o777),
+            "status": _state(status),
+            "rss": listed.rss,
+            "swap": listed.swap,
+        }
+        yield tuple(shown[name] for name in _HEADER)
+
+
+def _create(key: int, size: int, mode: int) -> Request:
+    return sysv.request("shmget", key, size, abi.IPC_CREAT | abi.IPC_EXCL | mode & 0o777)
+
+
+def _control(command: int, shmid: int) -> Request:
+    return sysv.request("shmctl", shmid, command)
+
+
+def _set(shmid: int, uid: int | None, gid: int | None, mode: int | None) -> Request:
+    return sysv.request("shmctl", shmid, abi.IPC_SET, uid=uid, gid=gid, mode=mode)
+
+
+_COMMANDS = {
+    command.name: command
+    for command in (
+        row(None, "create", _create, "key:key size:size mode:mode=0600", help="make a segment; the reply is its id"),
+        row(None, "remove", partial(_control, abi.IPC_RMID), "shmid:int", help="remove it, with its last detach"),
+        row(None, "set", _set, "shmid:int uid:uid? gid:uid? mode:mode?", help="change owner or mode"),
+        row(None, "lock", partial(_control, abi.SHM_LOCK), "shmid:int", help="keep it out of swap"),
+        row(None, "unlock", partial(_control, abi.SHM_UNLOCK), "shmid:int", help="let it be swapped again"),
+    )
+}
+
+
+def directory(gate: Gate) -> Directory:
+    """``shm/``."""
+    return Directory(
+        {
+            "ctl": CtlFile(gate, _HEADER, partial(_rows, gate), _COMMANDS),
+            "posix": Link("/dev/shm"),
+            "sysv": sysv.ById(gate, _SEGMENTS),
+            "key": SegmentsByKey(gate, _SEGMENTS, NewSegments()),
+        }
+    )

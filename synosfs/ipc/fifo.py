@@ -1,0 +1,113 @@
+"""The FIFOs of ``pipes/``: names, owners and modes. Their data is the kernel's and never comes here.
+
+``FifoRegistry`` owns the names. A ``Fifo`` is one node and lives on without a name while somebody has it open, as an
+unlinked file does. The rules are those of a sticky directory that everybody may write to (mkfifo(3), unlink(2)).
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from errno import EDQUOT, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, EPERM
+
+from synosfs.credentials import CAP_FOWNER, Credentials
+from synosfs.errors import SynosError
+
+#: The most names that one user may have here, as a disk quota.
+MOST_PER_USER = 16384
+
+_NAME_MAX = 255
+
+
+@dataclass(eq=False)
+class Fifo:
+    """One FIFO: permission bits, owner, and the time of the last change in nanoseconds since the epoch."""
+
+    mode: int
+    uid: int
+    gid: int
+    made_ns: int = field(default_factory=time.time_ns)
+    changed_ns: int = field(default_factory=time.time_ns)
+
+    def change(self, mode: int | None = None, uid: int | None = None, gid: int | None = None) -> None:
+        """chmod(2), chown(2). Whether the caller may is decided before."""
+        self.mode = self.mode if mode is None else mode & 0o7777
+        self.uid = self.uid if uid is None else uid
+        self.gid = self.gid if gid is None else gid
+        self.changed_ns = time.time_ns()
+
+
+class FifoRegistry:
+    """The names of ``pipes/``. Used from the trio thread only."""
+
+    def __init__(self) -> None:
+        self._fifos: dict[str, Fifo] = {}
+        self._of_user: Counter[int] = Counter()
+
+    def __iter__(self) -> Iterator[tuple[str, Fifo]]:
+        return iter(list(self._fifos.items()))
+
+    def __len__(self) -> int:
+        return len(self._fifos)
+
+    def find(self, name: str) -> Fifo | None:
+        return self._fifos.get(name)
+
+    def make(self, name: str, mode: int, uid: int, gid: int) -> Fifo:
+        """mkfifo(3). EEXIST; EINVAL: a name that is kept; EDQUOT: too many of one user; ENAMETOOLONG."""
+        self._check_free(name)
+        if self._of_user[uid] >= MOST_PER_USER:
+            raise SynosError(EDQUOT, f"user {uid} has {MOST_PER_USER} FIFOs in pipes/ already; remove some")
+        fifo = self._fifos[name] = Fifo(mode & 0o7777, uid, gid)
+        self._of_user[uid] += 1
+        return fifo
+
+    def remove(self, name: str, caller: Credentials) -> None:
+        """unlink(2) in a sticky directory: EPERM for all but the owner and root; ENOENT."""
+        fifo = self._owned(name, caller)
+        del self._fifos[name]
+        self._forget_owner(fifo.uid)
+
+    def rename(self, name: str, new_name: str, caller: Credentials) -> None:
+        """A FIFO that has the new name is replaced, if the caller may remove it."""
+        fifo = self._owned(name, caller)
+        if self._fifos.get(new_name) is fifo:
+            return
+        if new_name in self._fifos:
+            self.remove(new_name, caller)
+        self._check_free(new_name)
+        self._fifos[new_name] = self._fifos.pop(name)
+        fifo.changed_ns = time.time_ns()
+
+    def change_owner(self, fifo: Fifo, uid: int) -> None:
+        """Keep the count by user right when a FIFO gets another owner; one without a name counts for nobody."""
+        if fifo in self._fifos.values():
+            self._forget_owner(fifo.uid)
+            self._of_user[uid] += 1
+
+    def _owned(self, name: str, caller: Credentials) -> Fifo:
+        fifo = self._fifos.get(name)
+        if fifo is None:
+            raise SynosError(ENOENT, f"no FIFO {name} in pipes/")
+        if caller.uid != fifo.uid and not caller.capabilities & CAP_FOWNER:
+            raise SynosError(EPERM, f"pipes/{name} belongs to user {fifo.uid}, and pipes/ is sticky")
+        return fifo
+
+    def _check_free(self, name: str) -> None:
+        if name in self._fifos or name in ("ctl", ".", ".."):
+            raise SynosError(EEXIST, f"pipes/{name} exists already")
+        if not name or "/" in name or is_reserved(name):
+            raise SynosError(EINVAL, f"pipes/{name}: names such as 12.3 are those of anonymous pipes; choose another")
+        if len(name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
+            raise SynosError(ENAMETOOLONG, f"a name has up to {_NAME_MAX} bytes")
+
+    def _forget_owner(self, uid: int) -> None:
+        self._of_user[uid] -= 1
+        if not self._of_user[uid]:
+            del self._of_user[uid]
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the name is one of an anonymous pipe: <pid>.<descriptor>."""
+    pid, dot, number = name.partition(".")
+    return bool(dot) and name.isascii() and pid.isdigit() and number.isdigit()

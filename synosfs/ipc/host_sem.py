@@ -1,0 +1,95 @@
+"""System V semaphores of the host: semget(2), semop(2), semctl(2), as they are."""
+
+import ctypes
+import struct
+from collections.abc import Iterable, Sequence
+from ctypes import c_int, c_long, c_size_t, c_ulong, c_ushort, c_void_p
+
+from synosfs.abi import GETALL, SETALL
+from synosfs.ipc.host import IpcPerm, bind, blocking, checked, now
+
+
+class SemidDs(ctypes.Structure):
+    """``struct semid64_ds`` of <asm/sembuf.h> (x86-64); times in seconds since the epoch."""
+
+    _fields_ = (
+        ("perm", IpcPerm),
+        ("otime", c_long),
+        ("_otime_high", c_ulong),
+        ("ctime", c_long),
+        ("_ctime_high", c_ulong),
+        ("nsems", c_ulong),
+        ("_unused", c_ulong * 2),
+    )
+
+
+class SemInfo(ctypes.Structure):
+    """``struct seminfo`` of <linux/sem.h>."""
+
+    _fields_ = (
+        ("semmap", c_int),
+        ("semmni", c_int),
+        ("semmns", c_int),
+        ("semmnu", c_int),
+        ("semmsl", c_int),
+        ("semopm", c_int),
+        ("semume", c_int),
+        ("semusz", c_int),
+        ("semvmx", c_int),
+        ("semaem", c_int),
+    )
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", c_long), ("nanoseconds", c_long))
+
+
+_semget = bind(now, "semget", c_int, c_int, c_int, c_int)
+_semctl = bind(now, "semctl", c_int, c_int, c_int, c_int, c_ulong)
+_semop_now = bind(now, "semop", c_int, c_int, c_void_p, c_size_t)
+_semtimedop_blocking = bind(blocking, "semtimedop", c_int, c_int, c_void_p, c_size_t, c_void_p)
+
+_SEMBUF = struct.Struct("=HhH")
+
+
+def semget(key: int, nsems: int, flags: int) -> int:
+    return checked(_semget(key, nsems, flags))
+
+
+def semctl(semid: int, semnum: int, command: int, value: int = 0) -> int:
+    """A command whose argument is a number, or none."""
+    return checked(_semctl(semid, semnum, command, value & 0xFFFFFFFF))
+
+
+def semctl_buffer(semid: int, command: int, buffer: ctypes.Structure) -> int:
+    """A command whose argument is the address of a structure."""
+    return checked(_semctl(semid, 0, command, ctypes.addressof(buffer)))
+
+
+def semctl_getall(semid: int, nsems: int) -> list[int]:
+    """The values of a set of exactly ``nsems`` semaphores; the host writes as many as the set has."""
+    values = (c_ushort * nsems)()
+    checked(_semctl(semid, 0, GETALL, ctypes.addressof(values)))
+    return list(values)
+
+
+def semctl_setall(semid: int, values: Sequence[int]) -> int:
+    """Set a set of exactly as many semaphores; each value fits 16 bits."""
+    array = (c_ushort * len(values))(*values)
+    return checked(_semctl(semid, 0, SETALL, ctypes.addressof(array)))
+
+
+def semop_nowait(semid: int, operations: Sequence[Iterable[int]]) -> int:
+    """Each operation is (number, delta, flags) and must have IPC_NOWAIT."""
+    return checked(_semop_now(semid, _packed(operations), len(operations)))
+
+
+def semtimedop_blocking(semid: int, operations: Sequence[Iterable[int]], timeout_ns: int | None) -> int:
+    """Each operation is (number, delta, flags)."""
+    timeout = None if timeout_ns is None else ctypes.byref(_Timespec(*divmod(timeout_ns, 1_000_000_000)))
+    return checked(_semtimedop_blocking(semid, _packed(operations), len(operations), timeout))
+
+
+def _packed(operations: Iterable[Iterable[int]]) -> bytes:
+    """An array of ``struct sembuf``."""
+    return b"".join([_SEMBUF.pack(*operation) for operation in operations])

@@ -1,0 +1,155 @@
+"""Pipes and socket pairs of the host, by the daemon's descriptors of them, which are O_NONBLOCK without exception.
+
+A function is one host call. Those that would wait raise ``WouldBlock`` (EAGAIN) and have done nothing; who waits is
+the caller's affair, and whether the user asked for O_NONBLOCK too.
+"""
+
+import array
+import errno
+import fcntl
+import os
+import select
+import socket
+import termios
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+from synosfs.errors import SynosError, WouldBlock
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: A write of up to this many bytes goes into a pipe whole or not at all (<limits.h>).
+PIPE_BUF = 4096
+
+
+def _host_call(function: Callable[Concatenate[int, P], R]) -> Callable[Concatenate[int, P], R]:
+    """OSError becomes SynosError with a reason."""
+
+    @wraps(function)
+    def call(host_fd: int, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(host_fd, *args, **kwargs)
+        except BlockingIOError:
+            raise WouldBlock(errno.EAGAIN, f"{function.__name__} would wait, and O_NONBLOCK says not to") from None
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise SynosError(number, _REASONS.get(number, "")) from None
+
+    return call  # type: ignore[return-value]  # mypy keeps functools.wraps apart from a plain function
+
+
+_REASONS = {
+    errno.EBADF: "the descriptor is not open for this: a pipe is read at its read end and written at its write end, "
+    "and has a size only where it is a pipe",
+    errno.EPIPE: "nobody reads at the other end: every descriptor of the read end is closed",
+    errno.ESPIPE: "pipes and sockets have no offset",
+    errno.EBUSY: "the pipe holds more than the size asked for; read from it first",
+    errno.EPERM: "more than fs.pipe-max-size, or than fs.pipe-user-pages-soft leaves, takes CAP_SYS_RESOURCE",
+    errno.EINVAL: "the size, offset or file does not fit this call",
+    errno.ENOTTY: "this request does not apply to such a descriptor",
+    errno.ENXIO: "no such offset, or no such device",
+    errno.ECONNRESET: "the other end was closed with unread data in it",
+}
+
+
+def create(flags: int) -> tuple[int, int]:
+    """pipe2(2): the read end and the write end. Of ``flags`` O_DIRECT (packets) is the pipe's own affair."""
+    try:
+        return os.pipe2(flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _exhausted(error) from None
+
+
+def create_sockets() -> tuple[int, int]:
+    """socketpair(2): two connected AF_UNIX stream sockets."""
+    try:
+        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise _exhausted(error) from None
+    return pair[0].detach(), pair[1].detach()
+
+
+def _exhausted(error: OSError) -> SynosError:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return SynosError(errno.ENFILE, "the daemon has no host descriptor left; raise its limit (ulimit -n)")
+    return SynosError(error.errno or errno.EIO)
+
+
+def identity(host_fd: int) -> str:
+    """The inode number of a pipe or socket, as ``/proc/<pid>/fd`` and lsof show it; both ends of a pipe have one."""
+    return str(os.fstat(host_fd).st_ino)
+
+
+def close(host_fd: int) -> None:
+    os.close(host_fd)
+
+
+@_host_call
+def read(host_fd: int, size: int) -> bytes:
+    """Up to ``size`` bytes; none at end-of-file. WouldBlock while it is empty and somebody may still write."""
+    return os.read(host_fd, size)
+
+
+@_host_call
+def write(host_fd: int, data: bytes | memoryview) -> int:
+    """How many bytes went in. WouldBlock: none could. EPIPE: no reader."""
+    return os.write(host_fd, data)
+
+
+@_host_call
+def pread(host_fd: int, size: int, offset: int) -> bytes:
+    return os.pread(host_fd, size, offset)
+
+
+@_host_call
+def pwrite(host_fd: int, data: bytes, offset: int) -> int:
+    return os.pwrite(host_fd, data, offset)
+
+
+@_host_call
+def lseek(host_fd: int, offset: int, whence: int) -> int:
+    return os.lseek(host_fd, offset, whence)
+
+
+@_host_call
+def size(host_fd: int) -> int:
+    """F_GETPIPE_SZ: the capacity in bytes. EBADF when it is not a pipe."""
+    return fcntl.fcntl(host_fd, fcntl.F_GETPIPE_SZ)
+
+
+@_host_call
+def set_size(host_fd: int, capacity: int) -> int:
+    """F_SETPIPE_SZ: the capacity that it got, rounded up to 2^n pages. EBUSY, EPERM, EINVAL (2^31 and more)."""
+    if not 0 <= capacity < 1 << 31:
+        raise OSError(errno.EINVAL, "")
+    return fcntl.fcntl(host_fd, fcntl.F_SETPIPE_SZ, capacity)
+
+
+@_host_call
+def readable_bytes(host_fd: int) -> int:
+    """FIONREAD: how many bytes can be read without waiting."""
+    count = array.array("i", [0])
+    fcntl.ioctl(host_fd, termios.FIONREAD, count)
+    return count[0]
+
+
+@_host_call
+def status_flags(host_fd: int) -> int:
+    """F_GETFL."""
+    return fcntl.fcntl(host_fd, fcntl.F_GETFL)
+
+
+@_host_call
+def set_status_flags(host_fd: int, flags: int) -> int:
+    """F_SETFL."""
+    return fcntl.fcntl(host_fd, fcntl.F_SETFL, flags)
+
+
+@_host_call
+def is_ready(host_fd: int, *, writable: bool = False) -> bool:
+    """Whether a read (or write) of one byte would not wait."""
+    poll = select.poll()
+    poll.register(host_fd, select.POLLOUT if writable else select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,359 @@
+"""System V semaphores: the host's own sets, by id.
+
+A ``SemaphoreSet`` holds an id and nothing else, so it can never be stale: each method is one host call, made with the
+calling thread's credentials, and an id that is gone is the host's EINVAL. ``operate_nowait`` never blocks and raises
+``WouldBlock`` where the host would; ``operate`` blocks and belongs in a thread of its own. An operation with SEM_UNDO
+belongs to the thread that makes it: the host reverts it when the last thread that shares its undo list ends.
+"""
+
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from synosfs.abi import (
+    IPC_CREAT,
+    IPC_EXCL,
+    IPC_INFO,
+    IPC_NOWAIT,
+    IPC_PRIVATE,
+    IPC_RMID,
+    IPC_SET,
+    IPC_STAT,
+    SEM_INFO,
+    SEM_STAT,
+    SEM_STAT_ANY,
+    SEM_UNDO,
+    SETVAL,
+)
+from synosfs.errors import SynosError, WouldBlock
+from synosfs.ipc import host_sem
+from synosfs.ipc.sysv import in_its_slot
+
+#: The most that a semaphore can hold (SEMVMX); a value beyond 16 bits would not even reach the host.
+_SEMVMX = 32767
+
+#: How often to begin again when the set of a key vanishes between finding that it exists and opening it.
+_MOST_TRIES = 100
+
+
+class Operation(NamedTuple):
+    """``struct sembuf``: the semaphore's number in the set, what to add (0: wait for zero), IPC_NOWAIT | SEM_UNDO."""
+
+    num: int
+    delta: int
+    flags: int = 0
+
+    def __repr__(self) -> str:
+        """As strace prints it."""
+        names = [name for name, bit in _OPERATION_FLAGS.items() if self.flags & bit]
+        rest = self.flags & ~(IPC_NOWAIT | SEM_UNDO)
+        flags = "|".join(names + [f"{rest:#x}"] * bool(rest)) or "0"
+        return f"{{{self.num}, {self.delta}, {flags}}}"
+
+
+_OPERATION_FLAGS = {"IPC_NOWAIT": IPC_NOWAIT, "SEM_UNDO": SEM_UNDO}
+
+
+class SetStatus(NamedTuple):
+    """``struct semid_ds`` with the C names without prefix; times in seconds."""
+
+    semid: int
+    key: int
+    uid: int
+    gid: int
+    cuid: int
+    cgid: int
+    mode: int
+    seq: int
+    otime: int
+    ctime: int
+    nsems: int
+
+
+@dataclass(frozen=True, slots=True)
+class SemaphoreSet:
+    """The set with this id."""
+
+    semid: int
+
+    def operate_nowait(self, operations: Sequence[Operation]) -> None:
+        """semop(2), all or nothing. WouldBlock (EAGAIN) when it would wait; EFBIG, E2BIG, EINVAL, ERANGE, EACCES."""
+        try:
+            host_sem.semop_nowait(self.semid, _without_waiting(operations))
+        except SynosError as error:
+            if error.errno == errno.EAGAIN:
+                raise WouldBlock(errno.EAGAIN, f"set {self.semid}: {_shown(operations)} would wait") from None
+            raise self._explained(error, _OPERATE, operations=len(operations)) from None
+
+    def operate(self, operations: Sequence[Operation], timeout_ns: int | None = None) -> None:
+        """semtimedop(2), waiting until all can be done. EIDRM: the set was removed; EAGAIN: the time-out; EINTR."""
+        try:
+            host_sem.semtimedop_blocking(self.semid, operations, timeout_ns)
+        except SynosError as error:
+            if error.errno == errno.EAGAIN:
+                within = "" if timeout_ns is None else f" within {timeout_ns / 1e9:g} s"
+                message = f"set {self.semid}: {_shown(operations)} could not be done{within}"
+                raise SynosError(errno.EAGAIN, message) from None
+            raise self._explained(error, _OPERATE, operations=len(operations)) from None
+
+    def allows_taking(self, num: int) -> bool:
+        """Whether semaphore ``num`` could be decremented by 1 now. Changes nothing, otime and GETPID included; EFBIG,
+        EACCES (it needs the right to alter), EINVAL.
+        """
+        try:
+            host_sem.semop_nowait(self.semid, _without_waiting(_watching(num)))
+        except SynosError as error:
+            if error.errno in (errno.ERANGE, errno.EAGAIN):
+                return error.errno == errno.ERANGE
+            raise self._explained(error, _OPERATE, operations=1) from None
+        raise AssertionError  # an array that cannot succeed
+
+    def wait_allows_taking(self, num: int) -> None:
+        """Sleep until ``num`` could be decremented by 1, changing nothing but GETNCNT. EIDRM, EINTR; see above."""
+        try:
+            host_sem.semtimedop_blocking(self.semid, _watching(num), None)
+        except SynosError as error:
+            if error.errno != errno.ERANGE:
+                raise self._explained(error, _OPERATE, operations=1) from None
+
+    def figure(self, num: int, command: int) -> int:
+        """GETVAL, GETPID, GETNCNT or GETZCNT of one semaphore. EINVAL: no such number; EACCES."""
+        return self._control(num, command)
+
+    def set_value(self, num: int, value: int) -> None:
+        """SETVAL, which clears every process's undo entry for the semaphore. ERANGE: not from 0 to 32767."""
+        self._control(num, SETVAL, value)
+
+    def values(self, nsems: int | None = None) -> list[int]:
+        """GETALL, of as many as the set has. EACCES without read permission."""
+        if nsems is None:
+            nsems = self.status_any().nsems
+        try:
+            return host_sem.semctl_getall(self.semid, nsems)
+        except SynosError as error:
+            raise self._explained(error, _READ) from None
+
+    def set_values(self, values: Sequence[int]) -> None:
+        """SETALL, which clears every process's undo entries for the set. EINVAL: not one for each; ERANGE; EACCES."""
+        nsems = self.status_any().nsems
+        if len(values) != nsems:
+            raise SynosError(
+                errno.EINVAL, f"set {self.semid} has {nsems} semaphores, not {len(values)}; give a value for each"
+            )
+        # The host takes 16 bits of each: what does not fit must not become something else.
+        held = [value if 0 <= value <= _SEMVMX else _SEMVMX + 1 for value in values]
+        try:
+            host_sem.semctl_setall(self.semid, held)
+        except SynosError as error:
+            raise self._explained(error, _ALTER) from None
+
+    def status(self) -> SetStatus:
+        """semctl(IPC_STAT): EACCES without read permission."""
+        buffer = host_sem.SemidDs()
+        try:
+            host_sem.semctl_buffer(self.semid, IPC_STAT, buffer)
+        except SynosError as error:
+            raise self._explained(error, _READ) from None
+        return _status(self.semid, buffer)
+
+    def status_any(self) -> SetStatus:
+        """The status as ``ipcs`` shows it to everybody, whatever the permissions (SEM_STAT_ANY). EINVAL: no such id."""
+
+        def in_slot(slot: int) -> tuple[int, SetStatus]:
+            found = stat_slot(slot, SEM_STAT_ANY)
+            return found.semid, found
+
+        status = in_its_slot(self.semid, in_slot)
+        if status is None:
+            raise self._explained(SynosError(errno.EINVAL), _OWN)
+        return status
+
+    def set(self, uid: int | None = None, gid: int | None = None, mode: int | None = None) -> None:
+        """semctl(IPC_SET); what is None stays. EPERM: neither owner nor creator."""
+        now = self.status_any()
+        buffer = host_sem.SemidDs()
+        buffer.perm.uid = now.uid if uid is None else uid
+        buffer.perm.gid = now.gid if gid is None else gid
+        buffer.perm.mode = now.mode if mode is None else mode
+        try:
+            host_sem.semctl_buffer(self.semid, IPC_SET, buffer)
+        except SynosError as error:
+            raise self._explained(error, _OWN) from None
+
+    def remove(self) -> None:
+        """semctl(IPC_RMID): wakes all who wait with EIDRM. EPERM: neither owner nor creator; EINVAL: no such id."""
+        try:
+            host_sem.semctl(self.semid, 0, IPC_RMID)
+        except SynosError as error:
+            raise self._explained(error, _OWN) from None
+
+    def _control(self, num: int, command: int, value: int = 0) -> int:
+        try:
+            return host_sem.semctl(self.semid, num, command, value)
+        except SynosError as error:
+            raise self._explained(error, _ALTER if command == SETVAL else _READ, num=num) from None
+
+    def _explained(self, error: SynosError, reasons: dict[int, str], num: int = 0, operations: int = 0) -> SynosError:
+        reason = reasons.get(error.errno)
+        if reason is None:
+            return error
+        return SynosError(error.errno, reason.format(semid=self.semid, num=num, operations=operations))
+
+
+# Why the host said no, in the man pages' words. One errno can have several causes: the sentence names each of them.
+_OPERATE = {
+    errno.EINVAL: "no set {semid}, or {operations} operations are none",
+    errno.EFBIG: "a semaphore's number is negative or beyond the end of set {semid}",
+    errno.E2BIG: "{operations} operations are more than one call may make (SEMOPM in kernel.sem)",
+    errno.ERANGE: "a semaphore of set {semid} would pass 32767, or an undo adjustment its limit",
+    errno.EACCES: "set {semid} does not let the caller alter it, or read it to wait for zero; see its mode and owner",
+    errno.EIDRM: "set {semid} was removed while the call waited",
+    errno.ENOSPC: "the host keeps no more undo entries (SEMMNU)",
+}
+_READ = {
+    errno.EINVAL: "no set {semid}, or it has no semaphore {num}",
+    errno.EACCES: "set {semid} does not let the caller read; see its mode and owner",
+    errno.EIDRM: "set {semid} was removed",
+}
+_ALTER = {
+    errno.EINVAL: "no set {semid}, or it has no semaphore {num}",
+    errno.EACCES: "set {semid} does not let the caller alter it; see its mode and owner",
+    errno.ERANGE: "a semaphore's value is from 0 to 32767",
+    errno.EIDRM: "set {semid} was removed",
+}
+_OWN = {
+    errno.EINVAL: "no set {semid}",
+    errno.EPERM: "the caller is neither owner nor creator of set {semid}",
+    errno.EIDRM: "set {semid} was removed",
+}
+_GET = {
+    errno.ENOENT: "no semaphore set has key {key:#x}; add IPC_CREAT to make it",
+    errno.EEXIST: "a semaphore set with key {key:#x} exists, and IPC_CREAT|IPC_EXCL asked for a new one",
+    errno.EINVAL: "{nsems} semaphores are none or more than SEMMSL (the first of kernel.sem), "
+    "or the set with key {key:#x} has fewer",
+    errno.EACCES: "the set with key {key:#x} does not grant the caller the mode asked for",
+    errno.ENOSPC: "the limit of sets (SEMMNI) or of semaphores (SEMMNS) in kernel.sem is reached; "
+    "remove some (see sem/ctl) or raise it",
+}
+
+
+def get(key: int, nsems: int, flags: int) -> SemaphoreSet:
+    """semget(2): find or make the set of ``key``; IPC_PRIVATE is always new."""
+    try:
+        return SemaphoreSet(host_sem.semget(key, nsems, flags))
+    except SynosError as error:
+        reason = _GET.get(error.errno)
+        if reason is None:
+            raise
+        raise SynosError(error.errno, reason.format(key=key & 0xFFFFFFFF, nsems=nsems)) from None
+
+
+def get_initialised(key: int, nsems: int, flags: int, values: Sequence[int]) -> tuple[SemaphoreSet, bool]:
+    """semget(2), and the values, if this call makes the set. Returns the set, and whether it was made.
+
+    A new set has values of 0 and an otime of 0, and its maker needs two calls: the classic race (semget(2), BUGS).
+    The protocol here is the one of the man pages: whoever makes the set (IPC_CREAT|IPC_EXCL) sets all values, and then
+    makes one semop that changes nothing; it gives the set its otime. So a program that finds the set and waits until
+    otime is not 0 never meets a value that is not initialised; callers of the gate cannot come between at all.
+    A set that its maker cannot write, or values that do not fit, leave nothing behind.
+    """
+    if key != IPC_PRIVATE and not flags & IPC_CREAT:
+        raise SynosError(errno.EINVAL, "init is for a new set: add IPC_CREAT, or leave init out")
+    if len(values) != nsems:
+        raise SynosError(errno.EINVAL, f"init wants a value for each of the {nsems} semaphores, not {len(values)}")
+    for _ in range(_MOST_TRIES):
+        try:
+            return _made(get(key, nsems, flags | IPC_CREAT | IPC_EXCL), values), True
+        except SynosError as error:
+            if error.errno != errno.EEXIST or flags & IPC_EXCL:
+                raise
+        try:
+            return get(key, nsems, flags & ~IPC_CREAT), False
+        except SynosError as error:
+            if error.errno != errno.ENOENT:
+                raise
+    raise SynosError(errno.EAGAIN, f"the set with key {key & 0xFFFFFFFF:#x} comes and goes; try again")
+
+
+def _made(made: SemaphoreSet, values: Sequence[int]) -> SemaphoreSet:
+    try:
+        made.set_values(values)
+        made.operate_nowait([Operation(0, -1), Operation(0, +1)] if values[0] else [Operation(0, 0)])
+    except SynosError:
+        made.remove()
+        raise
+    return made
+
+
+def find(key: int) -> SemaphoreSet:
+    """The set of ``key``, whatever its permissions. ENOENT when there is none; IPC_PRIVATE names none."""
+    if key == IPC_PRIVATE:
+        raise SynosError(errno.ENOENT, "IPC_PRIVATE is not a key that can be looked up")
+    return get(key, 0, 0)
+
+
+def stat_slot(slot: int, command: int = SEM_STAT) -> SetStatus:
+    """SEM_STAT, SEM_STAT_ANY: the set in this slot of the kernel's table. EINVAL: none there; EACCES."""
+    buffer = host_sem.SemidDs()
+    try:
+        semid = host_sem.semctl_buffer(slot, command, buffer)
+    except SynosError as error:
+        if error.errno == errno.EINVAL:
+            raise SynosError(errno.EINVAL, f"no semaphore set in slot {slot}") from None
+        raise
+    return _status(semid, buffer)
+
+
+class Limits(NamedTuple):
+    """``struct seminfo``, and the highest used slot."""
+
+    highest: int
+    values: dict[str, int]
+
+
+def limits(command: int = IPC_INFO) -> Limits:
+    """IPC_INFO: the system's limits. SEM_INFO: how many sets and semaphores there are, in semusz and semaem."""
+    assert command in (IPC_INFO, SEM_INFO)
+    buffer = host_sem.SemInfo()
+    highest = host_sem.semctl_buffer(0, command, buffer)
+    return Limits(highest, {name: getattr(buffer, name) for name, _ in host_sem.SemInfo._fields_})
+
+
+def listing() -> Iterator[tuple[int, int]]:
+    """Id and unsigned key of every set of the namespace in the kernel's order, whoever made it."""
+    with open("/proc/sysvipc/sem", "rb") as table:
+        next(table)
+        for line in table:
+            key, semid, *_ = line.split()
+            yield int(semid), int(key) & 0xFFFFFFFF
+
+
+def _status(semid: int, buffer: host_sem.SemidDs) -> SetStatus:
+    perm = buffer.perm
+    return SetStatus(
+        semid,
+        perm.key & 0xFFFFFFFF,
+        perm.uid,
+        perm.gid,
+        perm.cuid,
+        perm.cgid,
+        perm.mode,
+        perm.seq,
+        buffer.otime,
+        buffer.ctime,
+        buffer.nsems,
+    )
+
+
+def _without_waiting(operations: Iterable[Operation]) -> list[tuple[int, int, int]]:
+    return [(num, delta, flags | IPC_NOWAIT) for num, delta, flags in operations]
+
+
+def _watching(num: int) -> list[Operation]:
+    """Operations that wait for ``num`` to be more than 0, and then fail with ERANGE: what fails leaves no trace."""
+    return [Operation(num, -1), Operation(num, _SEMVMX), Operation(num, 1)]
+
+
+def _shown(operations: Sequence[Operation]) -> str:
+    return ", ".join(map(repr, operations[:3])) + ", ..." * (len(operations) > 3)

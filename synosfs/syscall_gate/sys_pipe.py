@@ -1,0 +1,92 @@
+"""Making pipes, socket pairs and FIFOs: pipe(2), pipe2(2), socketpair(2), mknod(2), mkfifo(3), unlink(2)."""
+
+import errno
+import stat
+from collections.abc import Callable
+from functools import partial
+
+from synosfs import abi, procfs
+from synosfs.errors import SynosError
+from synosfs.ipc import file, pipe
+from synosfs.process.descriptors import Description
+from synosfs.syscall_gate.file_types import Answer, place_of
+from synosfs.syscall_gate.parking import Caller, OnAvatar
+from synosfs.syscall_gate.record import Reply
+
+_PIPE_FLAGS = abi.O_CLOEXEC | abi.O_NONBLOCK | abi.O_DIRECT
+_SOCKET_FLAGS = abi.O_CLOEXEC | abi.O_NONBLOCK
+
+
+def sys_pipe2(caller: Caller, flags: int) -> Reply:
+    """pipe2(2), and pipe(2), which here may have the flags too."""
+    if flags & ~_PIPE_FLAGS:
+        raise SynosError(errno.EINVAL, f"pipe2 takes O_CLOEXEC, O_NONBLOCK and O_DIRECT, not {flags:#o}")
+    read_end, write_end = pipe.create(flags & abi.O_DIRECT)
+    shared = flags & (abi.O_NONBLOCK | abi.O_DIRECT)
+    ipc_id = pipe.identity(read_end)
+    ends = (
+        Description("pipe", abi.O_RDONLY | shared, read_end, ipc_id, release=close_host_fd),
+        Description("pipe", abi.O_WRONLY | shared, write_end, ipc_id, release=close_host_fd),
+    )
+    first, second = add_pair(caller, ends, flags)
+    return Reply(0, {"read": first, "write": second})
+
+
+def sys_socketpair(caller: Caller, flags: int) -> Reply:
+    if flags & ~_SOCKET_FLAGS:
+        raise SynosError(errno.EINVAL, f"socketpair takes SOCK_CLOEXEC and SOCK_NONBLOCK, not {flags:#o}")
+    nonblock = flags & abi.O_NONBLOCK
+    one, other = (
+        Description("socket", abi.O_RDWR | nonblock, fd, pipe.identity(fd), release=close_host_fd)
+        for fd in pipe.create_sockets()
+    )
+    first, second = add_pair(caller, (one, other), flags)
+    return Reply(0, {"first": first, "second": second})
+
+
+def add_pair(caller: Caller, pair: tuple[Description, Description], flags: int) -> tuple[int, int]:
+    """Numbers for both, or for neither."""
+    table, close_on_exec = caller.process.descriptors, bool(flags & abi.O_CLOEXEC)
+    first, second = pair
+    try:
+        number = table.add(first, close_on_exec=close_on_exec)
+    except SynosError:
+        close_host_fd(second)
+        raise
+    try:
+        return number, table.add(second, close_on_exec=close_on_exec)
+    except SynosError:
+        table.close(number)
+        raise
+
+
+def close_host_fd(description: Description) -> None:
+    pipe.close(description.host_fd)
+
+
+def sys_mkfifo(caller: Caller, path: str, mode: int) -> Answer:
+    """A name without a slash is one in ``pipes/``."""
+    if "/" in path:
+        return OnAvatar(None, partial(_done, file.make_fifo, place_of(caller), path, mode))
+    rights = caller.credentials
+    caller.ipc.fifos.make(path, mode & ~procfs.umask(caller.process.pid), rights.uid, rights.gid)
+    return 0
+
+
+def sys_mknod(caller: Caller, path: str, mode: int, dev: int) -> Answer:
+    if not stat.S_ISFIFO(mode):
+        raise SynosError(errno.EPERM, f"only FIFOs are made here: mode S_IFIFO|0666, not {mode:#o}")
+    return sys_mkfifo(caller, path, stat.S_IMODE(mode))
+
+
+def sys_unlink(caller: Caller, path: str) -> Answer:
+    """A name without a slash is one in ``pipes/``."""
+    if "/" in path:
+        return OnAvatar(None, partial(_done, file.unlink, place_of(caller), path))
+    caller.ipc.fifos.remove(path, caller.credentials)
+    return 0
+
+
+def _done(call: Callable[..., None], *arguments: object) -> int:
+    call(*arguments)
+    return 0

@@ -1,0 +1,122 @@
+"""System V semaphore calls: semget(2), semop(2), semtimedop(2), semctl(2)."""
+
+import errno
+
+from synosfs import abi
+from synosfs.errors import SynosError
+from synosfs.ipc import sysv_sem
+from synosfs.ipc.sysv_sem import Operation, SemaphoreSet
+from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar
+from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
+
+
+def sys_semget(caller: Caller, key: int, nsems: int, flags: int, init: list[int] | None) -> int:
+    if init is None:
+        return sysv_sem.get(key, nsems, flags).semid
+    semaphores, made = sysv_sem.get_initialised(key, nsems, flags, init)
+    if made:
+        _all_set(caller, semaphores, nsems)
+    return semaphores.semid
+
+
+def sys_semop(caller: Caller, semid: int, ops: list[Operation]) -> int | Blocking:
+    return sys_semtimedop(caller, semid, ops, None)
+
+
+def sys_semtimedop(caller: Caller, semid: int, ops: list[Operation], timeout: float | None) -> int | Blocking:
+    semaphores = SemaphoreSet(semid)
+    timeout_ns = None if timeout is None else round(timeout * 1e9)
+    if caller.nonblock:
+        ops = [op._replace(flags=op.flags | abi.IPC_NOWAIT) for op in ops]
+
+    def attempt() -> int:
+        semaphores.operate_nowait(ops)
+        caller.ipc.operated(caller.process, semid, ops)
+        return 0
+
+    def operate() -> int:
+        semaphores.operate(ops, timeout_ns)
+        caller.ipc.operated(caller.process, semid, ops)
+        return 0
+
+    if any(op.flags & abi.SEM_UNDO for op in ops):
+        return OnAvatar(None, operate)  # the undo list is the avatar's, also for what need not wait
+    never_waits = all(op.flags & abi.IPC_NOWAIT for op in ops)
+    return attempt() if never_waits else OnAvatar(attempt, operate)
+
+
+def sys_semctl(
+    caller: Caller,
+    semid: int,
+    semnum: int,
+    cmd: int,
+    value: list[int] | None,
+    uid: int | None,
+    gid: int | None,
+    mode: int | None,
+) -> int | Reply:
+    semaphores = SemaphoreSet(semid)
+    match cmd:
+        case abi.GETVAL | abi.GETNCNT | abi.GETZCNT:
+            return semaphores.figure(semnum, cmd)
+        case abi.GETPID:
+            return caller.ipc.true_pid("sem_operated", (semid, semnum), semaphores.figure(semnum, cmd))
+        case abi.SETVAL:
+            semaphores.set_value(semnum, _one(value))
+            caller.ipc.acted("sem_operated", (semid, semnum), caller.process.pid)
+            caller.ipc.undo.cleared(semid, semnum)
+            return 0
+        case abi.GETALL:
+            return Reply(0, {"values": semaphores.values()})
+        case abi.SETALL:
+            values = _given(value)
+            semaphores.set_values(values)
+            _all_set(caller, semaphores, len(values))
+            return 0
+        case abi.IPC_SET:
+            semaphores.set(uid, gid, mode)
+            return 0
+        case abi.IPC_RMID:
+            semaphores.remove()
+            caller.ipc.undo.cleared(semid)
+            return 0
+    return _information(semaphores, cmd)
+
+
+def _information(semaphores: SemaphoreSet, cmd: int) -> Reply:
+    """The commands of semctl(2) that answer a structure; to some of them the id is a slot."""
+    match cmd:
+        case abi.IPC_STAT:
+            return Reply(0, _fields(semaphores.status()))
+        case abi.IPC_INFO | abi.SEM_INFO:
+            limits = sysv_sem.limits(cmd)
+            return Reply(limits.highest, limits.values)
+        case abi.SEM_STAT | abi.SEM_STAT_ANY:
+            status = sysv_sem.stat_slot(semaphores.semid, cmd)
+            return Reply(status.semid, _fields(status))
+    raise SynosError(errno.EINVAL, f"semctl has no command {cmd}")
+
+
+def _all_set(caller: Caller, semaphores: SemaphoreSet, nsems: int) -> None:
+    for num in range(nsems):
+        caller.ipc.acted("sem_operated", (semaphores.semid, num), caller.process.pid)
+    caller.ipc.undo.cleared(semaphores.semid)
+
+
+def _given(value: list[int] | None) -> list[int]:
+    if value is None:
+        raise SynosError(errno.EINVAL, "semctl: the value is missing: SETVAL takes one, SETALL v,v,v")
+    return value
+
+
+def _one(value: list[int] | None) -> int:
+    values = _given(value)
+    if len(values) != 1:
+        raise SynosError(errno.EINVAL, f"semctl: SETVAL takes one value, not {len(values)}; SETALL takes all")
+    return values[0]
+
+
+def _fields(status: sysv_sem.SetStatus) -> dict[str, int]:
+    fields: dict[str, int] = status._asdict()
+    del fields["semid"]
+    return fields | {"key": Hexadecimal(status.key), "mode": Octal(status.mode)}

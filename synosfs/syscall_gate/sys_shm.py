@@ -1,0 +1,64 @@
+"""System V shared memory calls: shmget(2), shmat(2), shmdt(2), shmctl(2); and ftok(3), which makes keys."""
+
+import errno
+from functools import partial
+
+from synosfs import abi
+from synosfs.errors import SynosError
+from synosfs.ipc import sysv_key, sysv_shm
+from synosfs.ipc.sysv_shm import Segment, SegmentStatus
+from synosfs.syscall_gate.parking import Caller, OnAvatar
+from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
+
+
+def sys_shmget(caller: Caller, key: int, size: int, flags: int) -> int:
+    segment, made = sysv_shm.get(key, size, flags)
+    if made:
+        caller.ipc.acted("shm_made", segment.shmid, caller.process.pid)
+    return segment.shmid
+
+
+def sys_shmat(caller: Caller, shmid: int, address: int, flags: int) -> int:
+    acted = partial(caller.ipc.acted, "shm_used", shmid, caller.process.pid)
+    return Hexadecimal(caller.process.address_space.attach(Segment(shmid), address, flags, acted))
+
+
+def sys_shmdt(caller: Caller, address: int) -> int:
+    caller.process.address_space.detach(address)
+    return 0
+
+
+def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int | None, mode: int | None) -> int | Reply:
+    segment = Segment(shmid)
+    match cmd:
+        case abi.IPC_STAT:
+            return Reply(0, _fields(caller, segment.status()))
+        case abi.SHM_STAT | abi.SHM_STAT_ANY:
+            status = sysv_shm.stat_slot(shmid, cmd)
+            return Reply(status.shmid, _fields(caller, status))
+        case abi.IPC_INFO | abi.SHM_INFO:
+            limits = sysv_shm.limits() if cmd == abi.IPC_INFO else sysv_shm.use()
+            return Reply(limits.highest, limits.values)
+        case abi.IPC_SET:
+            segment.set(uid, gid, mode)
+        case abi.IPC_RMID:
+            segment.remove()
+        case abi.SHM_LOCK:
+            segment.lock()
+        case abi.SHM_UNLOCK:
+            segment.unlock()
+        case _:
+            raise SynosError(errno.EINVAL, f"shmctl has no command {cmd}")
+    return 0
+
+
+def sys_ftok(caller: Caller, path: bytes, project: int) -> OnAvatar:
+    pid = caller.process.pid
+    # A path can lead to a file system that does not answer, or into this mount, whose answers come from this thread.
+    return OnAvatar(None, lambda: Hexadecimal(sysv_key.ftok(path, project, pid)))
+
+
+def _fields(caller: Caller, status: SegmentStatus) -> dict[str, int]:
+    fields: dict[str, int] = caller.ipc.segment_with_true_pids(status)._asdict()
+    del fields["shmid"]
+    return fields | {"key": Hexadecimal(status.key), "mode": Octal(status.mode)}

@@ -1,0 +1,1 @@
+"""Faults of the gate and the queues: in the making."""
