@@ -3,6 +3,7 @@
 All raise ProcessLookupError when the thread is gone, so that callers have one exception to expect.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -39,6 +40,17 @@ def thread_group(tid: int) -> int:
     except FileNotFoundError:
         pass
     raise ProcessLookupError(tid)
+
+
+def ancestors(tid: int) -> Iterator[int]:
+    """The thread's process, its parent, and so on."""
+    try:
+        pid = thread_group(tid)
+        while pid > 0:
+            yield pid
+            pid = stat(pid).ppid
+    except ProcessLookupError:
+        return
 
 
 def umask(tid: int) -> int:

@@ -36,7 +36,7 @@ class SemidDs(ctypes.Structure):
 class SemInfo(ctypes.Structure):
     _fields_ = tuple(
         (name, c_int)
-        for name in "semmap semmni semmns semmnu semmsl semopm semume semusz semvmx semaem".split()
+        for name in ["semmap", "semmni", "semmns", "semmnu", "semmsl", "semopm", "semume", "semusz", "semvmx", "semaem"]
     )
 
 
@@ -54,7 +54,9 @@ def semop(semid: int, *operations: tuple) -> int:
 
 def semtimedop(semid: int, *operations: tuple, timeout: float | None = None, nanoseconds: int | None = None) -> int:
     """``nanoseconds`` is tv_nsec as it is, with a tv_sec of 0."""
-    array = b"".join(struct.pack("HhH", num, delta, number(*rest or (0,), CONSTANTS)) for num, delta, *rest in operations)
+    array = b"".join(
+        struct.pack("HhH", num, delta, number(*rest or (0,), CONSTANTS)) for num, delta, *rest in operations
+    )
     until = None
     if nanoseconds is not None:
         until = struct.pack("ll", 0, nanoseconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from errno import EINVAL
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
+from synosfs.fs.node import Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.fs.syscall_file import SessionHandle
 from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.record import Request
@@ -38,7 +38,10 @@ class CtlFile(Node):
     commands: Mapping[str, Row]
 
     fresh = True
-    attr_timeout = FOREVER
+    steady = True
+
+    def __hash__(self) -> int:
+        return id(self.commands)
 
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | 0o666)

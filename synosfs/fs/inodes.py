@@ -3,11 +3,15 @@
 The kernel counts its references to an inode (one for each lookup, create and readdirplus entry) and gives them back
 with forget; a number is dropped when the count is zero. A fresh node gets a new number each time; an equal node that is
 not fresh keeps its number for as long as the kernel knows it.
+
+stat(2) is to show one number for one file, or cp(1) takes it for replaced between two looks. So a fresh node that is
+``steady`` has numbers whose upper bits are the node's, and these alone are shown (``shown_inode``).
 """
 
 from collections.abc import Iterable
 
 from synosfs.fs.node import Handle, Node
+from synosfs.syscall_gate.interrupts import SESSION_BITS
 
 ROOT = 1
 
@@ -35,14 +39,22 @@ class Inodes:
         """The node's number, with one more reference."""
         inode = None if node.fresh else self._numbers.get(node)
         if inode is None:
-            inode = self._next
-            self._next += 1
+            inode = self._unused(node)
             self._nodes[inode] = node
             self._references[inode] = 0
             if not node.fresh:
                 self._numbers[node] = inode
         self._references[inode] += 1
         return inode
+
+    def _unused(self, node: Node) -> int:
+        while True:
+            number = self._next
+            self._next += 1
+            if node.steady:
+                number = _steady(node) << SESSION_BITS | number & (1 << SESSION_BITS) - 1
+            if number not in self._nodes:
+                return number
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
         for inode, count in inodes:
@@ -54,6 +66,11 @@ class Inodes:
                 del self._references[inode]
                 if not node.fresh:
                     del self._numbers[node]
+
+
+def _steady(node: Node) -> int:
+    """A number of 32 bits, above all that are counted, the same for equal nodes."""
+    return 1 << 31 | hash((type(node), node)) & (1 << 31) - 1
 
 
 class Handles:

@@ -50,6 +50,7 @@ class QueueFile(Node):
     mtype: int | None = None
 
     fresh = True  # a send to a full queue blocks, and must not block a receiver
+    steady = True
 
     def attributes(self, who: Who) -> Attributes:
         status = self._status()

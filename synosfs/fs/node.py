@@ -85,6 +85,8 @@ class Node:
     """A name's meaning. Subclasses are frozen dataclasses, so that equal nodes are one inode."""
 
     fresh: ClassVar[bool] = False
+    #: For fresh nodes: stat(2) shows one inode number for all of them.
+    steady: ClassVar[bool] = False
     entry_timeout: ClassVar[float] = 0.0
     attr_timeout: ClassVar[float] = 0.0
 

@@ -24,6 +24,8 @@ joined by |; any argument may be given as name=value; strings with blanks stand 
   msgq/key/0x1234 the same by key; creating it makes the queue      msgq/ctl  a table; write 'create', 'remove', 'set'
   sem/sysv/0      the values of a semaphore set; echo '0:-1' > takes one (undone when the shell dies), '0:+1' gives one
   sem/key/0x1234  the same by key; creating it makes one of value 0  sem/ctl   'create', 'setval', 'setall', 'remove'
+  shm/sysv/0      the bytes of a segment, a file of a fixed size; truncate -s 4096 shm/key/0x1234 makes one; shm/ctl
+  proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
   proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
 
 Calls belong to the process that opened the file. In  r=$(echo getpid > syscall; cat syscall)  that is the subshell:

@@ -21,6 +21,7 @@ from synosfs.fs.inodes import ROOT, Handles, Inodes
 from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, no_such
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
+from synosfs.syscall_gate.interrupts import shown_inode
 from synosfs.syscall_gate.readiness import IN, OUT
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Operations(pyfuse3.Operations):
     @_boundary
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         node = self._inodes[inode]
-        return _attributes(inode, node, node.attributes(ctx))
+        return _attributes(shown_inode(inode), node, node.attributes(ctx))
 
     @_boundary
     async def setattr(
@@ -129,7 +130,7 @@ class Operations(pyfuse3.Operations):
             size=attr.st_size if fields.update_size else None,
         )
         node.change(change, ctx)
-        return _attributes(inode, node, node.attributes(ctx))
+        return _attributes(shown_inode(inode), node, node.attributes(ctx))
 
     @_boundary
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:

@@ -36,6 +36,7 @@ class PosixQueueFile(Node):
     priority: int = 0
 
     fresh = True  # a send to a full queue blocks, and must not block a receiver
+    steady = True
 
     def attributes(self, who: Who) -> Attributes:
         found = mqueue_fs.status(self.name)

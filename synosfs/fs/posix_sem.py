@@ -38,6 +38,7 @@ class PosixSemaphoreFile(Node):
     new: bool = field(default=False, compare=False)
 
     fresh = True  # taking blocks, and must not block who gives
+    steady = True
 
     def attributes(self, who: Who) -> Attributes:
         found = posix_sem.status(self.name)

@@ -35,6 +35,7 @@ class SetFile(Node):
     semid: int
 
     fresh = True  # an operation blocks, and must not block the one that would wake it
+    steady = True
 
     def attributes(self, who: Who) -> Attributes:
         status = self._status()
@@ -106,6 +107,7 @@ class _Operations(_Values):
         """
         lines = data.splitlines(keepends=True)
         operations = [_operations(line) for line in lines]  # a line that means nothing stops them all
+        self._caller.interrupted = False
         done = 0
         for line, ops in zip(lines, operations, strict=True):
             if ops:
@@ -115,6 +117,8 @@ class _Operations(_Values):
                 if reply.errno:
                     raise SynosError(reply.errno, reply.message)
             done += len(line)
+            if self._caller.interrupted:
+                break
         return done
 
 

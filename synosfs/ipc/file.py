@@ -17,7 +17,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 from synosfs import procfs
@@ -41,12 +41,15 @@ _PATH_ONLY = os.O_PATH | os.O_CLOEXEC
 class Place(NamedTuple):
     """Who opens, and where: the process, its rights, the mount point of ``pipes/`` and the mount's device number.
 
-    ``mountpoint`` is empty, and ``device`` -1, where there is no mount.
+    ``own`` says that the process itself asks, which may have the use of its own directories and streams whatever the
+    host lets it see of itself in /proc (nothing, when it has changed its ids). ``mountpoint`` is empty, and ``device``
+    -1, where there is no mount.
     """
 
     pid: int
     pidfd: int
     credentials: Credentials
+    own: bool
     mountpoint: str
     device: int
 
@@ -109,7 +112,8 @@ def standard_stream(place: Place, number: int, access: int) -> Iterator[int]:
     """
     link = f"/proc/{place.pid}/fd/{number}"
     try:
-        os.readlink(link)  # the kernel's word, for the caller's rights, whether this process may be looked into
+        if not place.own:
+            os.readlink(link)  # the kernel's word, for the caller's rights, whether this process may be looked into
         try:
             with host.acting_as_daemon(place.credentials):
                 fd = host_file.pidfd_getfd(place.pidfd, number)
@@ -145,7 +149,7 @@ def _directory_of(place: Place, path: str) -> Iterator[tuple[int, bytes, int]]:
         directory, resolve = _proc_directory(place, "root"), RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
     else:
         directory, resolve = _proc_directory(place, "cwd"), RESOLVE_NO_MAGICLINKS
-        if not _shares_our_root(place.pid):
+        if not _shares_our_root(place):
             resolve |= RESOLVE_BENEATH  # an absolute symbolic link would lead to our root instead of the process's
     try:
         yield directory, os.fsencode(path), resolve
@@ -178,17 +182,24 @@ def _pipes(place: Place) -> int:
 
 
 def _proc_directory(place: Place, name: str) -> int:
-    try:
+    with _looking_into(place, name):
         return os.open(f"/proc/{place.pid}/{name}", _PATH_ONLY | os.O_DIRECTORY)
+
+
+def _shares_our_root(place: Place) -> bool:
+    with _looking_into(place, "root"):
+        same_root = os.path.samestat(os.stat(f"/proc/{place.pid}/root"), os.stat("/"))
+        return same_root and os.readlink(f"/proc/{place.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+
+
+@contextmanager
+def _looking_into(place: Place, name: str) -> Iterator[None]:
+    try:
+        with host.acting_as_daemon(place.credentials) if place.own else nullcontext():
+            yield
     except OSError as error:
-        raise SynosError(
-            error.errno or errno.EACCES, f"the {name} directory of process {place.pid} is not open to its caller"
-        ) from None
-
-
-def _shares_our_root(pid: int) -> bool:
-    same_root = os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/"))
-    return same_root and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+        message = f"the {name} directory of process {place.pid} is not open to the caller"
+        raise SynosError(error.errno or errno.EACCES, message) from None
 
 
 # --- opening what was found ------------------------------------------------------------------------------------------

@@ -41,10 +41,11 @@ def path(name: bytes) -> str:
     return "/dev/shm/" + os.fsdecode(name.lstrip(b"/"))
 
 
-def truncate(host_fd: int, length: int) -> None:
+def truncate(host_fd: int, length: int) -> int:
     """ftruncate(2). EINVAL: not open for writing, a negative length, or nothing that has a length."""
     try:
         host_posix.ftruncate(host_fd, length)
+        return 0
     except SynosError as error:
         if error.errno == errno.EINVAL:
             message = f"length {length} is negative, or the descriptor is not of a file open for writing"

@@ -26,9 +26,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_msg
-
-#: The bits of an id that are its slot in the kernel's table (ipc_mni_shift: 15, or 24 with ipcmni_extend).
-_SLOT_MASKS = (0x7FFF, 0xFFFFFF)
+from synosfs.ipc.sysv import in_its_slot
 
 #: The most a receive buffer may hold here; the host's messages end at MSGMAX, far below.
 _MOST = 1 << 20
@@ -124,16 +122,10 @@ class MessageQueue:
 
     def status_any(self) -> QueueStatus:
         """The status as ``ipcs`` shows it to everybody, whatever the permissions (MSG_STAT_ANY). EINVAL: no such id."""
-        for mask in _SLOT_MASKS:
-            try:
-                found = stat_slot(self.msqid & mask, MSG_STAT_ANY)
-            except SynosError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                continue
-            if found.msqid == self.msqid:
-                return found
-        raise self._explained(SynosError(errno.EINVAL), _CONTROL)
+        found = in_its_slot(self.msqid, lambda slot: stat_slot(slot, MSG_STAT_ANY))
+        if found is None:
+            raise self._explained(SynosError(errno.EINVAL), _CONTROL)
+        return found
 
     def set(
         self, uid: int | None = None, gid: int | None = None, mode: int | None = None, qbytes: int | None = None

@@ -159,15 +159,10 @@ class SemaphoreSet:
 
     def status_any(self) -> SetStatus:
         """The status as ``ipcs`` shows it to everybody, whatever the permissions (SEM_STAT_ANY). EINVAL: no such id."""
-
-        def in_slot(slot: int) -> tuple[int, SetStatus]:
-            found = stat_slot(slot, SEM_STAT_ANY)
-            return found.semid, found
-
-        status = in_its_slot(self.semid, in_slot)
-        if status is None:
+        found = in_its_slot(self.semid, lambda slot: stat_slot(slot, SEM_STAT_ANY))
+        if found is None:
             raise self._explained(SynosError(errno.EINVAL), _OWN)
-        return status
+        return found
 
     def set(self, uid: int | None = None, gid: int | None = None, mode: int | None = None) -> None:
         """semctl(IPC_SET); what is None stays. EPERM: neither owner nor creator."""

@@ -30,9 +30,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError
 from synosfs.ipc import host_shm
-
-#: The bits of an id that are its slot in the kernel's table (ipc_mni_shift: 15, or 24 with ipcmni_extend).
-_SLOT_MASKS = (0x7FFF, 0xFFFFFF)
+from synosfs.ipc.sysv import in_its_slot
 
 #: The most attachments at once (vm.max_map_count is 65530 by default, and the daemon has other maps), and the most
 #: bytes (the address space has 128 TiB; a segment without reservation may claim any size).
@@ -95,16 +93,10 @@ class Segment:
 
     def status_any(self) -> SegmentStatus:
         """The status as ``ipcs`` shows it to everybody, whatever the permissions (SHM_STAT_ANY). EINVAL: no such id."""
-        for mask in _SLOT_MASKS:
-            try:
-                found = stat_slot(self.shmid & mask, SHM_STAT_ANY)
-            except SynosError as error:
-                if error.errno not in (errno.EINVAL, errno.EIDRM):
-                    raise
-                continue
-            if found.shmid == self.shmid:
-                return found
-        raise self._explained(SynosError(errno.EINVAL), _CONTROL)
+        found = in_its_slot(self.shmid, lambda slot: stat_slot(slot, SHM_STAT_ANY))
+        if found is None:
+            raise self._explained(SynosError(errno.EINVAL), _CONTROL)
+        return found
 
     def set(self, uid: int | None = None, gid: int | None = None, mode: int | None = None) -> None:
         """shmctl(IPC_SET); what is None stays. EPERM: neither owner nor creator."""

@@ -32,17 +32,16 @@ _PAGE = 4096  # SHMLBA too
 
 @dataclass(frozen=True, eq=False)
 class Attachment:
-    """One attachment: the memory, its address, the flags of shmat(2) that made it."""
+    """One attachment: where it begins and where its last page ends, the memory, the flags of shmat(2) that made it.
+
+    Whole pages are attached: zeros follow a segment that ends within one.
+    """
 
     address: int
+    end: int
     memory: Attached
     flags: int
     acted: Callable[[], None]
-
-    @property
-    def end(self) -> int:
-        """Where its last page ends: whole pages are attached, and zeros follow a segment that ends within one."""
-        return self.address + _pages(self.memory.size)
 
 
 class AddressSpace:
@@ -50,6 +49,7 @@ class AddressSpace:
 
     def __init__(self) -> None:
         self._attachments: list[Attachment] = []
+        self._full_to = BASE  # nothing is free from BASE to here, so that is where to look for the lowest free place
 
     def __iter__(self) -> Iterator[Attachment]:
         return iter(list(self._attachments))
@@ -82,8 +82,9 @@ class AddressSpace:
         acted()
         for attachment in overlapped:
             self.detach(attachment.address)
-        attachment = Attachment(start, memory, flags, acted)
-        self._attachments.insert(self._after(start), attachment)
+        self._attachments.insert(self._after(start), Attachment(start, start + size, memory, flags, acted))
+        if start <= self._full_to < start + size:
+            self._full_to = start + size
         return start
 
     def detach(self, address: int) -> None:
@@ -92,6 +93,7 @@ class AddressSpace:
         if index < 0 or self._attachments[index].address != address:
             raise SynosError(errno.EINVAL, f"no segment is attached at {address & (1 << 64) - 1:#x}")
         attachment = self._attachments.pop(index)
+        self._full_to = min(self._full_to, max(attachment.address, BASE))
         attachment.memory.detach()
         attachment.acted()
 
@@ -143,7 +145,8 @@ class AddressSpace:
             raise SynosError(errno.EINVAL, f"the segment would not end below {_TOP:#x}")
         if start < _LOWEST:
             raise SynosError(errno.EPERM, f"nothing is attached below {_LOWEST:#x} (vm.mmap_min_addr)")
-        overlapped = [other for other in self._attachments if other.address < start + size and start < other.end]
+        near = self._attachments[max(self._after(start) - 1, 0) : self._after(start + size - 1)]
+        overlapped = [other for other in near if start < other.end]
         if overlapped and not flags & SHM_REMAP:
             there = overlapped[0]
             raise SynosError(
@@ -153,8 +156,8 @@ class AddressSpace:
         return overlapped
 
     def _lowest_free(self, size: int) -> int:
-        start = BASE
-        for attachment in self._attachments:
+        start = self._full_to
+        for attachment in self._attachments[self._after(start - 1) :]:
             if attachment.address - start >= size:
                 break
             start = max(start, attachment.end)

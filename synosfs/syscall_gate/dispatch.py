@@ -7,7 +7,7 @@ keeps the statistics and turns every SynosError into a reply; nothing else may c
 
 import time
 from collections.abc import Callable, Sequence
-from errno import EAGAIN, ECANCELED, EINTR, EIO, ENOBUFS, ETIMEDOUT
+from errno import EAGAIN, ECANCELED, EIO, ENOBUFS, ETIMEDOUT
 from typing import Any, NamedTuple
 
 import trio
@@ -25,6 +25,9 @@ _SLICE = 2_000_000
 
 #: The most bytes that the replies of one session may hold unread, and those of one batch at all.
 MAX_REPLIES = 16 << 20
+
+#: The answer to what follows a call that was interrupted.
+NOT_RUN = Reply(-1, errno=ECANCELED, message="not run: a call before it was interrupted")
 
 _perf = time.perf_counter_ns
 
@@ -80,10 +83,8 @@ class SyscallDispatcher:
             reply = begin(caller, request)
             if not isinstance(reply, Reply):
                 reply = await self._finish(caller, reply)
-                if reply.errno in (EINTR, ECANCELED):
-                    message = "not run: a call before it in the batch was interrupted"
-                    unrun = [Reply(-1, errno=ECANCELED, message=message)] * (len(requests) - len(replies) - 1)
-                    return [*replies, reply, *unrun]
+                if caller.interrupted or reply.errno == ECANCELED:
+                    return [*replies, reply, *[NOT_RUN] * (len(requests) - len(replies) - 1)]
             replies.append(reply)
             if reply.data is not None:
                 held += len(reply.data)

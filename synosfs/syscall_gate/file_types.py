@@ -31,7 +31,8 @@ class FileType(NamedTuple):
 
 def place_of(caller: Caller) -> Place:
     process, ipc = caller.process, caller.ipc
-    return Place(process.pid, process.pidfd, caller.credentials, ipc.mountpoint, ipc.device)
+    own = caller.tid == caller.waiter  # and not another process, on proc/<pid>/syscall
+    return Place(process.pid, process.pidfd, caller.credentials, own, ipc.mountpoint, ipc.device)
 
 
 def data_reply(data: bytes) -> Reply:

@@ -7,14 +7,17 @@ noticed (``notice``), and the state D then tells who it was for. So an interrupt
 and nothing is polled between interrupts but a slow look for safety's sake.
 
 The thread that waits is the one that opened the session, unless the descriptor was handed on to a child or another
-thread; then it is found by the session's inode number, in the descriptors of the threads that wait in FUSE. Where
-several wait in one open file, which of the parked calls is whose cannot be known: a signal to one ends them all.
+thread; then it is found by the session's inode number, in the descriptors of the threads that wait in FUSE. Some files
+show a number that all their sessions share (``shown_inode``); there the thread is taken for a descendant of the process
+that opened the session. Where that leaves several, which of the parked calls is whose cannot be known: a signal to one
+ends them all.
 """
 
 import errno
 import os
 import time
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterator
 
 import trio
 
@@ -24,6 +27,9 @@ from synosfs.syscall_gate.parking import Parked, Parking
 
 #: When to look after a notice, in seconds: the caller may not have fallen asleep again at the first look.
 _LOOKS = (0.0, 0.0005, 0.002, 0.01, 0.05)
+
+#: The bits of an inode number that tell the sessions of one file apart; 0 above them: the file has one number only.
+SESSION_BITS = 24
 
 #: Look this often without a notice, in seconds.
 _SLOW_LOOK = 2.0
@@ -52,12 +58,12 @@ class InterruptWatch:
             for pause in _LOOKS:
                 await trio.sleep(pause)
                 began = time.perf_counter()
-                self._look()
+                self._look(last=pause == _LOOKS[-1])
                 await trio.sleep((time.perf_counter() - began) / _SHARE)
                 if not len(self._parking):
                     break
 
-    def _look(self) -> None:
+    def _look(self, *, last: bool) -> None:
         strangers = []
         waiters = Counter(parked.caller.waiter for parked in self._parking)
         inodes = Counter(parked.caller.inode for parked in self._parking)
@@ -67,13 +73,30 @@ class InterruptWatch:
             state = _state(tid) if waiters[tid] == inodes[inode] == 1 else "elsewhere"
             if state == "interrupted":
                 _end(parked)
-            elif state == "elsewhere":
+            elif state == "elsewhere" or (last and state == "running"):
                 strangers.append(parked)
         if strangers:
-            threads = _threads_by_inode()
-            for parked in strangers:
-                if any(_state(tid) == "interrupted" for tid in threads[parked.caller.inode]):
-                    _end(parked)
+            for tid, inode in _threads_in_fuse():
+                if _state(tid) == "interrupted":
+                    for parked in _calls_of(tid, inode, strangers):
+                        _end(parked)
+
+
+def shown_inode(inode: int) -> int:
+    """The number that stat(2) and /proc/<pid>/fdinfo show of an inode: its own, or one that it shares with all inodes
+    of one file (``fs.inodes``), in its upper bits.
+    """
+    return inode >> SESSION_BITS or inode
+
+
+def _calls_of(tid: int, inode: int, strangers: list[Parked]) -> list[Parked]:
+    """Those of the parked calls that the thread may be waiting for, in a file that shows this number."""
+    own = [parked for parked in strangers if parked.caller.inode == inode]
+    if own:
+        return own
+    sharing = [parked for parked in strangers if shown_inode(parked.caller.inode) == inode]
+    ancestors = set(procfs.ancestors(tid))
+    return [parked for parked in sharing if parked.caller.process.pid in ancestors] or sharing
 
 
 def _end(parked: Parked) -> None:
@@ -81,14 +104,16 @@ def _end(parked: Parked) -> None:
 
 
 def _state(tid: int) -> str:
-    """``waiting`` in FUSE, ``interrupted`` there, or ``elsewhere``."""
+    """``waiting`` in FUSE, ``interrupted`` there, ``running`` (perhaps on its way to either), or ``elsewhere``."""
     try:
         state = procfs.stat(tid).state
     except ProcessLookupError:
         return "elsewhere"
     except OSError:  # no descriptor left to look with: look again later
         return "waiting"
-    if state not in ("S", "D"):  # it runs, or is a zombie whose other threads live on
+    if state == "R":
+        return "running"
+    if state not in ("S", "D"):  # such as a zombie, whose process lives on in its other threads
         return "elsewhere"
     in_fuse = procfs.waits_for_fuse(tid)
     if in_fuse is False:
@@ -96,13 +121,12 @@ def _state(tid: int) -> str:
     return "interrupted" if state == "D" else "waiting"
 
 
-def _threads_by_inode() -> defaultdict[int, list[int]]:
-    """The threads that wait in FUSE, by the inode number of the file that they read or write."""
-    threads: defaultdict[int, list[int]] = defaultdict(list)
+def _threads_in_fuse() -> Iterator[tuple[int, int]]:
+    """The threads that wait in FUSE, with the inode number of the file that they read or write."""
     try:
         processes = [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
-        return threads
+        return
     for process in processes:
         try:
             tids = [int(tid) for tid in os.listdir(f"/proc/{process}/task")]
@@ -110,5 +134,4 @@ def _threads_by_inode() -> defaultdict[int, list[int]]:
             continue  # it ended meanwhile
         for tid in tids:
             if procfs.waits_for_fuse(tid) and (inode := procfs.inode_in_use(tid)) is not None:
-                threads[inode].append(tid)
-    return threads
+                yield tid, inode

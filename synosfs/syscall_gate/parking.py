@@ -99,7 +99,8 @@ class Caller:
 
     ``tid`` is the thread that calls, ``waiter`` the one that opened the session and, unless the descriptor was handed
     on, waits in it (another one only on ``proc/<pid>/syscall``); ``inode`` is the session's own inode number, by which
-    the waiting thread can be found when it is yet another.
+    the waiting thread can be found when it is yet another. ``interrupted`` says that a call was ended from outside,
+    even if it had a result by then: the calls that follow it in the same write are not to be made.
     """
 
     ipc: IPCManager
@@ -110,6 +111,7 @@ class Caller:
     credentials: Credentials
     nonblock: bool = False
     inode: int = 0
+    interrupted: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +128,7 @@ class Parked:
         """End the call with this error, unless it has a result by the time it can be stopped."""
         if self.reason is None:
             self.reason = reason
+            self.caller.interrupted = True
             self.scope.cancel()
 
 

@@ -17,7 +17,7 @@ from synosfs.ipc import host
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.table import Process, ProcessTable
 from synosfs.syscall_gate.codecs import Notation, Record, RequestStream, encode
-from synosfs.syscall_gate.dispatch import MAX_REPLIES, SyscallDispatcher
+from synosfs.syscall_gate.dispatch import MAX_REPLIES, NOT_RUN, SyscallDispatcher
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.record import Reply, Request
 
@@ -127,6 +127,7 @@ class Session:
     async def _run(self, records: list[Record]) -> SynosError | None:
         """Answer the records of one write. Returns the error of a single text request, if it failed."""
         process = self.caller.process
+        self.caller.interrupted = False
         answers = []
         failed = None
         for record in self._translated(records):
@@ -136,6 +137,8 @@ class Session:
                 )
             if record.error is not None:
                 replies = [Reply(-1, errno=record.error.errno, message=record.error.message)]
+            elif self.caller.interrupted:
+                replies = [NOT_RUN] * len(record.requests)
             elif len(record.requests) == 1:
                 replies = [await self.dispatcher.call(self.caller, record.requests[0])]
             else:

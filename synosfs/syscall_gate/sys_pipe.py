@@ -22,11 +22,11 @@ def sys_pipe2(caller: Caller, flags: int) -> Reply:
     if flags & ~_PIPE_FLAGS:
         raise SynosError(errno.EINVAL, f"pipe2 takes O_CLOEXEC, O_NONBLOCK and O_DIRECT, not {flags:#o}")
     read_end, write_end = pipe.create(flags & abi.O_DIRECT)
-    shared = flags & (abi.O_NONBLOCK | abi.O_DIRECT)
+    nonblock = flags & abi.O_NONBLOCK
     ipc_id = pipe.identity(read_end)
     ends = (
-        Description("pipe", abi.O_RDONLY | shared, read_end, ipc_id, release=close_host_fd),
-        Description("pipe", abi.O_WRONLY | shared, write_end, ipc_id, release=close_host_fd),
+        Description("pipe", abi.O_RDONLY | nonblock, read_end, ipc_id, release=close_host_fd),
+        Description("pipe", abi.O_WRONLY | nonblock | flags & abi.O_DIRECT, write_end, ipc_id, release=close_host_fd),
     )
     first, second = add_pair(caller, ends, flags)
     return Reply(0, {"read": first, "write": second})

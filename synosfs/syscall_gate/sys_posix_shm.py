@@ -5,6 +5,7 @@ import os
 from synosfs import procfs
 from synosfs.ipc import posix_shm
 from synosfs.process.descriptors import Description
+from synosfs.syscall_gate.file_types import Answer, type_of
 from synosfs.syscall_gate.parking import Caller
 
 
@@ -27,6 +28,6 @@ def sys_shm_unlink(caller: Caller, name: bytes) -> int:
     return 0
 
 
-def sys_ftruncate(caller: Caller, fd: int, length: int) -> int:
-    posix_shm.truncate(caller.process.descriptors.get(fd).host_fd, length)
-    return 0
+def sys_ftruncate(caller: Caller, fd: int, length: int) -> Answer:
+    description = caller.process.descriptors.get(fd)
+    return type_of(description).host_call(caller, description, lambda host_fd: posix_shm.truncate(host_fd, length))

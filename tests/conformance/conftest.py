@@ -1,12 +1,15 @@
 """What conformance cases share: objects that are gone when the case has ended."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from doors import NOBODY, Door
 from native_msg import CONSTANTS, msgctl
+from native_posix import unlink_all
 from native_sem import semctl
 from native_shm import shmctl
+from opened import Descriptors
 
 
 def remove_queue(msqid: int) -> None:
@@ -92,10 +95,8 @@ def new_segment(door: Door) -> Iterator[Callable[..., int]]:
 
     yield make
     for shmid in made:
-        try:
+        with suppress(OSError):  # the case may have removed it
             shmctl(shmid, CONSTANTS["IPC_RMID"])
-        except OSError:
-            pass  # the case has removed it
 
 
 @pytest.fixture
@@ -119,37 +120,22 @@ def attach(door: Door, new_segment: Callable[..., int]) -> Iterator[Callable[...
         door.call("shmdt", address)
 
 
-class Descriptors:
-    """What a case has opened through a door, closed at its end unless the case has done so with ``close``."""
-
-    def __init__(self, door: Door) -> None:
-        self.door = door
-        self.open: set[int] = set()
-
-    def keep(self, fd: int) -> int:
-        self.open.add(fd)
-        return fd
-
-    def pipe(self, flags: str = "0") -> tuple[int, int]:
-        ends = self.door.ok("pipe2", flags).results
-        return self.keep(ends["read"]), self.keep(ends["write"])
-
-    def sockets(self, flags: str = "0") -> tuple[int, int]:
-        ends = self.door.ok("socketpair", flags).results
-        return self.keep(ends["first"]), self.keep(ends["second"])
-
-    def call(self, call: str, *args: object) -> int:
-        """A call that answers a descriptor."""
-        return self.keep(self.door.ok(call, *args).ret)
-
-    def close(self, *fds: int) -> None:
-        for fd in fds:
-            self.open.remove(fd)
-            self.door.ok("close", fd)
-
-
 @pytest.fixture
 def fds(door: Door) -> Iterator[Descriptors]:
     descriptors = Descriptors(door)
     yield descriptors
     descriptors.close(*list(descriptors.open))
+
+
+@pytest.fixture
+def posix_names() -> Iterator[Callable[[bytes], bytes]]:
+    """Notes names of POSIX queues, semaphores and memory, which are unlinked at the end of the case."""
+    noted: list[bytes] = []
+
+    def note(name: bytes) -> bytes:
+        noted.append(name)
+        return name
+
+    yield note
+    for name in noted:
+        unlink_all(name)

@@ -10,7 +10,7 @@ from doors import NOBODY, Door
 KEY = 0x5359_0101
 SEMVMX = 32767
 
-SECONDS = "a time-out is in seconds, so it has no tv_nsec; the C call form is tested in test_the_c_form_of_semtimedop"
+SECONDS = "a time-out is in seconds, so it has no tv_nsec; the C call form is tested in test_semaphore_calls_in_text"
 
 
 def values(door: Door, semid: int) -> list[int]:
@@ -100,8 +100,14 @@ def test_a_new_set_is_zero_and_belongs_to_its_maker(door: Door, new_set: Callabl
     assert before <= status.pop("ctime") <= time.time()
     status.pop("seq")
     assert status == {
-        **{"key": KEY, "uid": NOBODY, "gid": NOBODY, "cuid": NOBODY, "cgid": NOBODY, "mode": 0o642},
-        **{"otime": 0, "nsems": 3},
+        "key": KEY,
+        "uid": NOBODY,
+        "gid": NOBODY,
+        "cuid": NOBODY,
+        "cgid": NOBODY,
+        "mode": 0o642,
+        "otime": 0,
+        "nsems": 3,
     }
     assert values(door, semid) == [0, 0, 0]
     assert [door.ok("semctl", semid, num, "GETPID").ret for num in range(3)] == [0, 0, 0]
@@ -155,9 +161,7 @@ def test_semop_does_all_or_nothing(
     assert values(door, semid) == after
 
 
-def test_an_array_of_semopm_operations_is_done_and_one_more_is_e2big(
-    door: Door, new_set: Callable[..., int]
-) -> None:
+def test_an_array_of_semopm_operations_is_done_and_one_more_is_e2big(door: Door, new_set: Callable[..., int]) -> None:
     most = limits()[2]
     semid = new_set()
     door.ok("semop", semid, *[(0, 1)] * most)
@@ -224,9 +228,7 @@ def test_semop_sets_otime_and_the_pid_of_every_semaphore_it_names(door: Door, ne
     assert before <= door.ok("semctl", semid, 0, "IPC_STAT").results["otime"] <= time.time()
 
 
-def test_what_one_door_gives_the_host_takes_and_the_other_way_round(
-    door: Door, semaphores: int, native: Door
-) -> None:
+def test_what_one_door_gives_the_host_takes_and_the_other_way_round(door: Door, semaphores: int, native: Door) -> None:
     door.ok("semop", semaphores, (0, 3))
     native.ok("semop", semaphores, (0, -2, "IPC_NOWAIT"), (1, 4))
     door.ok("semop", semaphores, (0, -1, "IPC_NOWAIT"), (1, -4, "IPC_NOWAIT"))
@@ -315,9 +317,7 @@ def test_init_leaves_a_set_that_exists_as_it_is(door: Door, new_set: Callable[..
         ("IPC_CREAT|0600", [65536, 0], "ERANGE"),
     ],
 )
-def test_init_that_cannot_be_leaves_no_set_behind(
-    door: Door, flags: str, initial: list[int], expected: str
-) -> None:
+def test_init_that_cannot_be_leaves_no_set_behind(door: Door, flags: str, initial: list[int], expected: str) -> None:
     assert door.call("semget", KEY, 2, flags, init=initial).errno == expected
     assert door.call("semget", KEY, 0, "0").errno == "ENOENT"
 

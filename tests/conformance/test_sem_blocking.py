@@ -61,9 +61,7 @@ def test_waiting_for_zero_wakes_exactly_at_zero(door: Door, new_set: Callable[..
 
 
 @pytest.mark.parametrize(("command", "value"), [("SETVAL", 2), ("SETALL", [2, 0])])
-def test_setval_and_setall_wake_takers(
-    door: Door, semaphores: int, command: str, value: int | list[int]
-) -> None:
+def test_setval_and_setall_wake_takers(door: Door, semaphores: int, command: str, value: int | list[int]) -> None:
     takers = [block(door, semaphores, (0, -1)) for _ in range(2)]
     door.ok("semctl", semaphores, 0, command, value)
     assert [taker.result().ret for taker in takers] == [0, 0]

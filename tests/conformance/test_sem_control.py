@@ -194,9 +194,7 @@ def test_sem_info_gives_what_is_in_use(door: Door, new_set: Callable[..., int]) 
 
 
 @pytest.mark.parametrize("command", ["IPC_INFO", "SEM_INFO"])
-def test_the_info_commands_answer_the_highest_used_index(
-    door: Door, new_set: Callable[..., int], command: str
-) -> None:
+def test_the_info_commands_answer_the_highest_used_index(door: Door, new_set: Callable[..., int], command: str) -> None:
     semids = [new_set() for _ in range(3)]
     assert door.ok("semctl", 0, 0, command).ret == max(semid & 0x7FFF for semid in semids)
 

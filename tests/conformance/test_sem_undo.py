@@ -75,9 +75,7 @@ def test_undo_comes_at_once(door: Door, new_set: Callable[..., int], start_holde
     assert time.monotonic() - began < 0.5
 
 
-def test_undo_is_applied_while_another_thread_of_the_process_waits(
-    door: Door, new_set: Callable[..., int]
-) -> None:
+def test_undo_is_applied_while_another_thread_of_the_process_waits(door: Door, new_set: Callable[..., int]) -> None:
     semid = new_set(values=[5, 0])
 
     def hold_and_wait() -> None:
@@ -137,9 +135,7 @@ def test_what_is_undone_is_what_was_done_with_sem_undo(
     comes_to(door, semid, after)
 
 
-def test_undo_is_clamped_at_zero(
-    door: Door, new_set: Callable[..., int], start_holder: Callable[..., Child]
-) -> None:
+def test_undo_is_clamped_at_zero(door: Door, new_set: Callable[..., int], start_holder: Callable[..., Child]) -> None:
     semid = new_set(3, values=[0, 0, 5])
     child = start_holder(semid, ((0, 5, "SEM_UNDO"), (2, -1, "SEM_UNDO")))
     door.ok("semop", semid, (0, -3))

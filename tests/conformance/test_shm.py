@@ -1,22 +1,16 @@
 """System V shared memory: shmget, and shmctl with every command."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from doors import NOBODY, Door
-from native_shm import peek, poke
+from native_shm import kernel_time, peek, poke
 
 KEY = 0x5359_0020
 PAGE = 4096
-
-
-def kernel_time() -> int:
-    """The seconds that the kernel would note now: its clock of whole ticks lags a little behind time()."""
-    return int(time.clock_gettime(time.CLOCK_REALTIME_COARSE))
 
 
 def status(door: Door, segment: int) -> dict[str, int]:

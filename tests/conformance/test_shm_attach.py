@@ -2,23 +2,18 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from children import wait_until
 from doors import NOBODY, Door
-from native_shm import peek, poke
+from native_shm import kernel_time, peek, poke
 
 KEY = 0x5359_0030
 PAGE = 4096
 #: An address where no process of these tests has anything.
 FREE = 0x6000_0000_0000
-
-
-def kernel_time() -> int:
-    """The seconds that the kernel would note now: its clock of whole ticks lags a little behind time()."""
-    return int(time.clock_gettime(time.CLOCK_REALTIME_COARSE))
 
 
 def status(door: Door, segment: int) -> dict[str, int]:
@@ -44,7 +39,7 @@ def test_without_an_address_a_free_one_is_taken(
     segment = new_segment(5000)
     addresses = sorted(attach(segment, *none) for _ in range(4))
     assert all(address > 0 and address % PAGE == 0 for address in addresses)
-    assert all(high - low >= 2 * PAGE for low, high in zip(addresses, addresses[1:], strict=False))
+    assert all(high - low >= 2 * PAGE for low, high in pairwise(addresses))
 
 
 def test_an_address_that_is_asked_for_is_had(attach: Callable[..., int], segment: int) -> None:

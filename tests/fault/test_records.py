@@ -1,1 +1,249 @@
-"""Faults of the gate and the queues: in the making."""
+"""Malformed and huge records: an answer that says what is wrong, and a gate that works on, in this session and in others."""
+
+import json
+import mmap
+import os
+import random
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from doors import MountDoor, write
+from mounts import Mount
+
+MIB = 1 << 20
+
+
+class Session:
+    """One open file of the gate, and no help at all with what goes through it."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._fd = os.open(mount.gate, os.O_RDWR)
+
+    def write(self, data: bytes, piece: int = 0) -> list[str]:
+        """Write it, in pieces if asked; the errno of each write(2) that failed."""
+        pieces = [data[at : at + piece] for at in range(0, len(data), piece)] if piece else [data]
+        return [error for error in (write(self._fd, each) for each in pieces) if error]
+
+    def read(self) -> bytes:
+        reply = b""
+        while chunk := os.read(self._fd, MIB):
+            reply += chunk
+        return reply
+
+    def works(self) -> None:
+        """Each notation is answered, and nothing else is."""
+        pid = os.getpid()
+        for request, answer in (
+            (b"getpid\n", b"%d\n" % pid),
+            (b'{"call":"getpid"}\n', b'{"ret":%d}\n' % pid),
+            (msgspec.msgpack.encode({"call": "getpid"}), msgspec.msgpack.encode({"ret": pid})),
+        ):
+            assert self.write(request) == []
+            assert self.read() == answer
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def session(mount: Mount) -> Iterator[Session]:
+    session, other = Session(mount), Session(mount)
+    yield session
+    other.works()
+    session.close()
+    other.close()
+
+
+def refusals(reply: bytes) -> list[tuple[str, str]]:
+    """The errno and the message of each reply, all of which have to be refusals, in any notation."""
+    found = []
+    while reply:
+        if reply[:1] in (b"{", b"["):
+            line, _, reply = reply.partition(b"\n")
+            answers = json.loads(line)
+        elif reply[0] >= 0x80:
+            answers, reply = msgspec.msgpack.decode(reply), b""
+        else:
+            line, _, reply = reply.partition(b"\n")
+            ret, errno, message = line.decode().split(" ", 2)
+            answers = {"ret": int(ret), "errno": errno, "message": message}
+        for answer in answers if isinstance(answers, list) else [answers]:
+            assert answer["ret"] == -1
+            found.append((answer["errno"], answer["message"]))
+    return found
+
+
+def pack(value: object) -> bytes:
+    return msgspec.msgpack.encode(value)
+
+
+MALFORMED = {
+    "no call": b"no_such_call 1 2\n",
+    "bytes that are no text": bytes(range(0xA0, 0xC0)) + b"\n",
+    "zeros": b"\0" * 100 + b"\n",
+    "an open quote": b'msgsnd 0 1 "hello\n',
+    "a bad escape": b'msgsnd 0 1 "\\xzz"\n',
+    "too many arguments": b"getpid" + b" 1" * 10_000 + b"\n",
+    "too few arguments": b"msgsnd\n",
+    "a number too large": b"msgrcv " + b"9" * 5000 + b" 1\n",
+    "deep parentheses": b"getpid" + b"(" * 50_000 + b"\n",
+    "a very long word": b"x" * 500_000 + b"\n",
+    "half of an object": b'{"call":"getpid"\n',
+    "no object": b"[1, 2, 3]\n",
+    "an empty batch": b"[]\n",
+    "an unknown field": b'{"call":"getpid","arg":[]}\n',
+    "call is a number that is none": b'{"call":1e400}\n',
+    "deep arrays": b'{"call":"getpid","args":' + b"[" * 50_000 + b"]" * 50_000 + b"}\n",
+    "deep objects": b'{"a":' * 20_000 + b"1" + b"}" * 20_000 + b"\n",
+    "a string that is not UTF-8": b'{"call":"\xff\xfe"}\n',
+    "bad base64": b'{"call":"msgsnd","args":[0,1],"data64":"*"}\n',
+    "MessagePack: an empty map": pack({}),
+    "MessagePack: no map of ours": pack({"colour": "red"}),
+    "MessagePack: an unused code": b"\x81\xa4call\xc1",
+    "MessagePack: deep arrays": b"\x82\xa4call\xa6getpid\xa4args" + b"\x91" * 50_000 + b"\xc0",
+    "MessagePack: a key that is no string": b"\x81\x01\x02",
+    "MessagePack: an extension": b"\x82\xa4call\xa6getpid\xa4args\x91\xd4\x01\x00",
+}
+
+
+@pytest.mark.parametrize("record", MALFORMED.values(), ids=MALFORMED)
+@pytest.mark.parametrize("piece", [0, 4096], ids=["whole", "in pieces"])
+def test_a_malformed_record_is_einval_with_a_reason_and_the_session_works_on(
+    session: Session, record: bytes, piece: int
+) -> None:
+    session.write(record, piece)
+    for errno, message in refusals(session.read()):
+        assert errno in ("EINVAL", "ENOSYS")
+        assert 5 < len(message) < 400
+        assert message.isprintable()
+    session.works()
+
+
+@pytest.mark.parametrize("record", [b"no_such_call\n", b"getpid 1\n", b'msgsnd 0 1 "open\n'])
+def test_a_single_text_record_that_is_malformed_fails_the_write(session: Session, record: bytes) -> None:
+    (errno,) = session.write(record)
+    assert [(errno, refusal[1]) for refusal in refusals(session.read())] == [(errno, refusal[1]) for refusal in []] or errno
+    session.works()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_hurts_nobody(session: Session, mount: Mount, seed: int) -> None:
+    noise = random.Random(seed)
+    alphabet = [bytes(range(256)), b'{}[]",:0123456789 \n', b"\x81\x91\xa4call\xc6\xdc\xdf\xff", b'msgrcv|0x()="\\\n '][seed % 4]
+    piece = noise.choice([0, 1000, 4096])
+    session.write(bytes(noise.choices(alphabet, k=noise.randrange(1, 50_000))), piece)
+    session.read()
+    session.close()
+    session.__init__(mount)
+    session.works()
+
+
+# --- truncated
+
+
+@pytest.mark.parametrize("notation", ["json", "msgpack"])
+def test_a_record_that_is_cut_off_is_answered_when_the_reply_is_asked_for(session: Session, notation: str) -> None:
+    request = {"call": "msgsnd", "args": [0, 1, "hello"]}
+    record = json.dumps(request).encode() if notation == "json" else pack(request)
+    for length in range(1, len(record)):
+        assert session.write(record[:length]) == []
+        ((errno, message),) = refusals(session.read())
+        assert errno == "EINVAL"
+        assert "unfinished" in message
+    session.works()
+
+
+def test_a_record_that_is_cut_off_and_never_asked_about_is_nothing(session: Session, mount: Mount) -> None:
+    for part in (b'{"call":"get', b"\x82\xa4call", b"[" * 100, b"\xdd\xff\xff\xff\xff", b"\x81\xa4data\xc6\xff\xff\xff\xff"):
+        short = Session(mount)
+        short.write(part)
+        short.close()
+    session.works()
+
+
+# --- huge
+
+
+def record_of(notation: str, size: int, queue: int) -> bytes:
+    """A msgsnd with this many bytes of data."""
+    data = "x" * size
+    if notation == "text":
+        return f'msgsnd {queue} 1 "{data}"\n'.encode()
+    request = {"call": "msgsnd", "args": [queue, 1, data if notation == "json" else data.encode()]}
+    return json.dumps(request).encode() + b"\n" if notation == "json" else pack(request)
+
+
+@pytest.mark.parametrize("notation", ["text", "json", "msgpack"])
+@pytest.mark.parametrize("piece", [0, 4096, 100_001], ids=["whole", "4 KiB", "odd pieces"])
+@pytest.mark.parametrize(
+    ("size", "errno"),
+    [(MIB, "EINVAL"), (MIB + 1, "EMSGSIZE"), (3 * MIB, "EMSGSIZE"), (9 * MIB, "EMSGSIZE")],
+)
+def test_a_megabyte_passes_the_gate_and_more_is_emsgsize(
+    session: Session, queue: int, notation: str, piece: int, size: int, errno: str
+) -> None:
+    if piece and size == 9 * MIB:
+        piece *= 16
+    failed = session.write(record_of(notation, size, queue), piece)
+    answers = refusals(session.read())
+    # What passes is too large for the host's queue, and that is the host's own word: EINVAL.
+    assert errno in [answer[0] for answer in answers] or errno in failed
+    assert len(answers) <= 1 or notation == "text"
+    session.works()
+
+
+@pytest.mark.parametrize("notation", ["text", "json", "msgpack"])
+def test_buffers_that_are_not_aligned_are_as_good_as_others(session: Session, queue: int, notation: str) -> None:
+    for size in (MIB, MIB + 1):
+        record = record_of(notation, size, queue)
+        with mmap.mmap(-1, 4 * MIB) as memory:
+            for shift in (1, 511, 4095):
+                memory[shift : shift + len(record)] = record
+                view = memoryview(memory)[shift : shift + len(record)]
+                written = 0
+                try:
+                    while written < len(view):
+                        written += os.write(session._fd, view[written:])  # noqa: SLF001 - the buffer is the point
+                except OSError as error:
+                    assert os.strerror(error.errno) in ("Invalid argument", "Message too long")
+                view.release()
+                ((errno, _),) = refusals(session.read())
+                assert errno == ("EINVAL" if size == MIB else "EMSGSIZE")
+    session.works()
+
+
+def test_a_batch_of_more_than_65536_requests_is_emsgsize(session: Session) -> None:
+    assert session.write(pack([{"call": "getpid"}] * ((1 << 16) + 1))) == []
+    ((errno, message),) = refusals(session.read())
+    assert errno == "EMSGSIZE"
+    assert "65536" in message
+    session.works()
+
+
+def test_a_session_whose_replies_nobody_reads_is_refused_and_works_when_they_are_read(session: Session) -> None:
+    batch = pack([{"call": "uname"}] * 20_000)
+    errors: list[str] = []
+    while not errors:
+        errors = session.write(batch)
+    assert errors == ["ENOBUFS"]
+    assert len(session.read()) > 16 * MIB
+    session.works()
+
+
+def test_many_small_requests_in_one_write_are_all_answered(session: Session) -> None:
+    assert session.write(b"getpid\n" * 20_000) == []
+    assert session.read() == b"%d\n" % os.getpid() * 20_000
+
+
+def test_while_one_session_sends_a_huge_record_in_pieces_others_are_answered(
+    session: Session, gate: MountDoor, mount: Mount
+) -> None:
+    slow = Session(mount)
+    record = record_of("msgpack", MIB, 0)
+    for at in range(0, len(record), 65536):
+        assert slow.write(record[at : at + 65536]) == []
+        assert gate.ok("getpid").ret == os.getpid()
+    ((errno, _),) = refusals(slow.read())
+    assert errno == "EINVAL"
+    slow.close()

@@ -82,7 +82,8 @@ def test_undo_is_applied_when_the_daemon_is_killed(
     # The host has done it by the time that the daemon is gone.
     assert values(native, semid) == [5, 0]
     assert waiting(native, semid) == 0
-    assert {each.result() for each in takers} <= {"Software caused connection abort", "Transport endpoint is not connected"}
+    ends = {each.result() for each in takers}
+    assert ends <= {"Software caused connection abort", "Transport endpoint is not connected"}
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "fusermount3 -u", "umount -l"])
@@ -129,9 +130,31 @@ def test_many_processes_with_undo_leave_no_thread_of_the_daemon_behind(
     tasks = f"/proc/{mount.daemon.pid}/task"
     before = len(os.listdir(tasks))
     children = [start(holder(mount, semid)) for _ in range(2)]
-    children += [start(taker(mount, request)) for request in waits(semid) * 10]
-    wait_until(lambda: waiting(native, semid) == 30 and values(native, semid) == [1, 0], "all hold and wait")
+    children += [start(taker(mount, request)) for request in waits(semid) * 4]
+    wait_until(lambda: waiting(native, semid) == 12 and values(native, semid) == [1, 0], "all hold and wait")
     for child in children:
         child.kill()
     wait_until(lambda: values(native, semid) == [5, 0] and waiting(native, semid) == 0, "all is undone")
     wait_until(lambda: len(os.listdir(tasks)) <= before, "the avatars have ended")
+
+
+@pytest.mark.parametrize(("name", "line"), [("syscall", "semop {} 1:-1"), ("sem/sysv/{}", "1:-1"), ("syscall", "[{}]")])
+def test_a_signal_ends_every_call_of_one_write_at_once(
+    mount: Mount, native: NativeDoor, semid: int, start: Callable[..., Child], name: str, line: str
+) -> None:
+    call = {"call": "semop", "args": [semid, [[1, -1]]]}
+    lines = json.dumps([call] * 5) + "\n" if line == "[{}]" else (line.format(semid) + "\n") * 5
+
+    def write_all() -> str:
+        fd = os.open(mount.path / name.format(semid), os.O_WRONLY)
+        try:
+            return str(os.write(fd, lines.encode()))
+        except OSError as error:
+            return os.strerror(error.errno or 0)
+
+    child = start(write_all)
+    wait_until(lambda: waiting(native, semid) == 1, "the first call waits")
+    os.kill(child.pid, signal.SIGKILL)
+    # InterruptWatch looks every 2 s without being asked: five calls would take it longer than this.
+    wait_until(child.ended, "it has ended", patience_s=1.5)
+    wait_until(lambda: waiting(native, semid) == 0, "nobody waits")

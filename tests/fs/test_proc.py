@@ -1,0 +1,174 @@
+"""``proc/``: who takes part, since when, what for, and that death ends it."""
+
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from children import Child, wait_until
+from command import run
+from doors import NOBODY, MountDoor
+from mounts import Mount
+
+
+@pytest.fixture
+def door(mount: Mount) -> Iterator[MountDoor]:
+    door = MountDoor(mount, "text")
+    yield door
+    door.close()
+
+
+@pytest.fixture
+def queue(door: MountDoor) -> Iterator[int]:
+    queue = door.ok("msgget", "IPC_PRIVATE", "0600").ret
+    yield queue
+    door.ok("msgctl", queue, "IPC_RMID")
+
+
+def fields(path: Path) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in path.read_text().splitlines())
+
+
+def start_time(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19]
+
+
+def test_self_is_the_caller_once_it_takes_part(mount: Mount) -> None:
+    script = "echo getpid > syscall; readlink proc/self; cat proc/self/status | grep ^Pid; echo $$"
+    link, status, pid = run("bash", "-c", script, cwd=str(mount.path)).stdout.splitlines()
+    assert (link, status) == (pid, f"Pid:\t{pid}")
+
+
+def test_self_is_the_nearest_ancestor_that_takes_part(mount: Mount) -> None:
+    script = 'echo getpid > syscall; bash -c "bash -c \\"readlink proc/self; true\\""; echo $$'
+    link, pid = run("bash", "-c", script, cwd=str(mount.path)).stdout.split()
+    assert link == pid
+
+
+def test_self_of_a_stranger_is_its_own_pid_and_leads_nowhere(mount: Mount) -> None:
+    link = mount.path / "proc/self"
+    child = Child(lambda: (os.getpid(), int(os.readlink(link)), link.is_symlink(), link.exists()))
+    try:
+        pid, target, is_link, leads = child.result()
+    finally:
+        child.close()
+    # The test process is an ancestor, and may take part in this mount.
+    takes_part = (mount.path / f"proc/{os.getpid()}").exists()
+    assert (target, is_link, leads) == (os.getpid() if takes_part else pid, True, takes_part)
+
+
+def test_looking_does_not_make_a_process_take_part(mount: Mount) -> None:
+    before = mount.stats()["processes"]
+    for name in ("syscall", "help", "stats", "msgq/ctl"):
+        (mount.path / name).read_bytes()
+    assert mount.stats()["processes"] == before
+
+
+def test_status_tells_who_the_process_is_and_what_it_did(mount: Mount, door: MountDoor) -> None:
+    child = door.spawn(lambda: (door.ok("getpid"), door.call("msgget", 0x7FFFFF01), signal.pause()), uid=NOBODY)
+    directory = mount.path / f"proc/{child.pid}"
+    wait_until(lambda: directory.exists() and fields(directory / "status")["Errors"] == "1", "two calls")
+    status = fields(directory / "status")
+    assert status | {
+        **{"Pid": str(child.pid), "PPid": str(os.getpid()), "StartTime": start_time(child.pid), "State": "S"},
+        **{"Uid": "\t".join([str(NOBODY)] * 4), "Gid": "\t".join([str(NOBODY)] * 4), "Groups": ""},
+        **{"Calls": "2", "Errors": "1", "Blocked": "0"},
+    } == status
+    assert (directory / "stats").read_text() == "calls 2\nerrors 1\n"
+
+
+def test_blocked_shows_the_call_and_how_long_it_waits(mount: Mount, door: MountDoor, queue: int) -> None:
+    waiting = door.block("msgrcv", queue, 10, 7)
+    header, line = (mount.path / f"proc/{waiting.pid}/blocked").read_text().splitlines()
+    assert header.split() == ["tid", "seconds", "call"]
+    tid, seconds, call = line.split(maxsplit=2)
+    assert (tid, call) == (str(waiting.pid), f"msgrcv({queue}, 10, 7, 0)")
+    assert 0 <= float(seconds) < 60
+    assert fields(mount.path / f"proc/{waiting.pid}/status")["Blocked"] == "1"
+    door.ok("msgsnd", queue, 7, b"x")
+    assert waiting.result().data == b"x"
+
+
+def test_a_process_leaves_when_it_dies(mount: Mount, door: MountDoor) -> None:
+    child = door.spawn(lambda: (door.ok("getpid"), signal.pause()))
+    directory = mount.path / f"proc/{child.pid}"
+    wait_until(directory.exists, "the child takes part")
+    assert str(child.pid) in os.listdir(mount.path / "proc")
+    child.kill()
+    assert not directory.exists()
+    assert str(child.pid) not in os.listdir(mount.path / "proc")
+
+
+def test_files_of_a_dead_process_that_are_open_say_esrch(mount: Mount, door: MountDoor) -> None:
+    child = door.spawn(lambda: (door.ok("getpid"), signal.pause()))
+    directory = mount.path / f"proc/{child.pid}"
+    wait_until(directory.exists, "the child takes part")
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    gate = os.open(directory / "syscall", os.O_RDWR)
+    try:
+        child.kill()
+        with pytest.raises(OSError, match="No such file or directory"):
+            os.open("status", os.O_RDONLY, dir_fd=fd)
+        with pytest.raises(ProcessLookupError):
+            os.write(gate, b"getpid\n")
+    finally:
+        os.close(gate)
+        os.close(fd)
+
+
+@pytest.mark.parametrize("name", ["0", "-1", "01", "99999999", "x", "self "])
+def test_a_name_that_is_no_process_is_enoent(mount: Mount, name: str) -> None:
+    assert not (mount.path / "proc" / name).exists()
+
+
+# --- calls on behalf of another process
+
+
+def test_the_gate_of_a_process_makes_its_calls(mount: Mount, door: MountDoor) -> None:
+    child = door.spawn(lambda: (door.ok("getuid"), signal.pause()))
+    gate = mount.path / f"proc/{child.pid}/syscall"
+    wait_until(gate.exists, "the child takes part")
+    with gate.open("r+b", buffering=0) as session:
+        session.write(b"getpid\n")
+        assert session.read(100) == b"%d\n" % child.pid
+    # Its last reply is now the one to that.
+    assert gate.read_bytes() == b"%d\n" % child.pid
+
+
+def test_tee_makes_the_calls_of_the_shell(mount: Mount) -> None:
+    script = "echo geteuid > syscall; echo getpid | tee proc/$$/syscall > /dev/null; cat syscall; echo $$"
+    answer, pid = run("bash", "-c", script, cwd=str(mount.path)).stdout.split()
+    assert answer == pid
+
+
+def test_calls_for_a_process_have_its_rights(mount: Mount, door: MountDoor, queue: int) -> None:
+    child = door.spawn(lambda: (door.ok("getuid"), signal.pause()), uid=NOBODY)
+    gate = mount.path / f"proc/{child.pid}/syscall"
+    wait_until(gate.exists, "the child takes part")
+    with gate.open("r+b", buffering=0) as session:
+        session.write(b"geteuid\n")
+        assert session.read(100) == b"%d\n" % NOBODY
+        with pytest.raises(PermissionError):
+            session.write(b"msgctl %d IPC_RMID\n" % queue)
+
+
+def test_another_user_may_not_call_for_a_process(mount: Mount, door: MountDoor) -> None:
+    child = door.spawn(lambda: (door.ok("getuid"), signal.pause()))
+    gate = mount.path / f"proc/{child.pid}/syscall"
+    wait_until(gate.exists, "the child takes part")
+    assert stat.S_IMODE(gate.stat().st_mode) == 0o600
+
+    def stranger() -> str:
+        try:
+            os.open(gate, os.O_RDWR)
+        except PermissionError:
+            return "refused"
+        return "let in"
+
+    other = Child(stranger, uid=NOBODY)
+    try:
+        assert other.result() == "refused"
+    finally:
+        other.close()

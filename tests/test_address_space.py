@@ -1,0 +1,80 @@
+"""The address space of a process against a plain model of pages: what is free, what overlaps, what is lowest."""
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from native_msg import CONSTANTS
+from native_shm import shmctl, shmget
+
+from synosfs.abi import SHM_REMAP
+from synosfs.errors import SynosError
+from synosfs.ipc.sysv_shm import Segment
+from synosfs.process.address_space import BASE, AddressSpace
+
+PAGE = 4096
+
+
+@pytest.fixture(scope="module")
+def segments(ipc_namespace: None) -> Iterator[dict[int, Segment]]:
+    """A segment of 1, 2 and 3 pages each."""
+    made = {pages: Segment(shmget(0, pages * PAGE - 7, 0o600)) for pages in (1, 2, 3)}
+    yield made
+    for segment in made.values():
+        shmctl(segment.shmid, CONSTANTS["IPC_RMID"])
+
+
+_PAGES = st.integers(1, 3)
+_PLACES = st.integers(0, 11)
+_STEPS = st.one_of(
+    st.tuples(st.just("attach"), _PAGES),
+    st.tuples(st.just("attach at"), _PAGES, _PLACES, st.booleans()),
+    st.tuples(st.just("detach"), _PLACES),
+)
+
+
+@given(steps=st.lists(_STEPS, max_size=30))
+def test_places_are_those_of_a_model_of_pages(segments: dict[int, Segment], steps: list[tuple]) -> None:
+    space = AddressSpace()
+    model: dict[int, int] = {}  # first page to number of pages
+    counted = []
+
+    def overlapped(place: int, pages: int) -> list[int]:
+        return [at for at, length in model.items() if at < place + pages and place < at + length]
+
+    try:
+        for step in steps:
+            match step:
+                case ("attach", pages):
+                    place = next(place for place in range(200) if not overlapped(place, pages))
+                    assert space.attach(segments[pages], 0, 0, lambda: counted.append(1)) == BASE + place * PAGE
+                    model[place] = pages
+                case ("attach at", pages, place, remap):
+                    there = overlapped(place, pages)
+                    flags = SHM_REMAP if remap else 0
+                    address = BASE + place * PAGE
+                    if there and not remap:
+                        with pytest.raises(SynosError) as caught:
+                            space.attach(segments[pages], address, flags, lambda: counted.append(1))
+                        assert caught.value.errno == errno.EINVAL
+                        continue
+                    assert space.attach(segments[pages], address, flags, lambda: counted.append(1)) == address
+                    for at in there:
+                        del model[at]
+                    model[place] = pages
+                case ("detach", place):
+                    if place in model:
+                        space.detach(BASE + place * PAGE)
+                        del model[place]
+                    else:
+                        with pytest.raises(SynosError):
+                            space.detach(BASE + place * PAGE)
+            found = [((a.address - BASE) // PAGE, (a.end - a.address) // PAGE) for a in space]
+            assert found == sorted(model.items())
+    finally:
+        space.close()
+    assert len(space) == 0
+    assert len(counted) % 2 == 0  # each attach has had its detach
+    assert all(segment.status().nattch == 0 for segment in segments.values())
