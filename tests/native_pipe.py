@@ -6,12 +6,32 @@ from ctypes import c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_ulong
 from native import Result, checked, libc
 
 CONSTANTS = {
-    **{"O_RDONLY": 0, "O_WRONLY": 1, "O_RDWR": 2, "O_CREAT": 0o100, "O_EXCL": 0o200, "O_TRUNC": 0o1000},
-    **{"O_APPEND": 0o2000, "O_NONBLOCK": 0o4000, "O_DIRECT": 0o40000, "O_CLOEXEC": 0o2000000},
-    **{"SOCK_NONBLOCK": 0o4000, "SOCK_CLOEXEC": 0o2000000},
-    **{"F_DUPFD": 0, "F_GETFD": 1, "F_SETFD": 2, "F_GETFL": 3, "F_SETFL": 4, "F_DUPFD_CLOEXEC": 1030},
-    **{"F_SETPIPE_SZ": 1031, "F_GETPIPE_SZ": 1032, "FD_CLOEXEC": 1, "FIONREAD": 0x541B},
-    **{"SEEK_SET": 0, "SEEK_CUR": 1, "SEEK_END": 2, "S_IFIFO": 0o010000},
+    "O_RDONLY": 0,
+    "O_WRONLY": 1,
+    "O_RDWR": 2,
+    "O_CREAT": 0o100,
+    "O_EXCL": 0o200,
+    "O_TRUNC": 0o1000,
+    "O_APPEND": 0o2000,
+    "O_NONBLOCK": 0o4000,
+    "O_DIRECT": 0o40000,
+    "O_CLOEXEC": 0o2000000,
+    "SOCK_NONBLOCK": 0o4000,
+    "SOCK_CLOEXEC": 0o2000000,
+    "F_DUPFD": 0,
+    "F_GETFD": 1,
+    "F_SETFD": 2,
+    "F_GETFL": 3,
+    "F_SETFL": 4,
+    "F_DUPFD_CLOEXEC": 1030,
+    "F_SETPIPE_SZ": 1031,
+    "F_GETPIPE_SZ": 1032,
+    "FD_CLOEXEC": 1,
+    "FIONREAD": 0x541B,
+    "SEEK_SET": 0,
+    "SEEK_CUR": 1,
+    "SEEK_END": 2,
+    "S_IFIFO": 0o010000,
 }
 SLEEPS = {"read": 0, "write": 1, "open": 257}
 

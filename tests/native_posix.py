@@ -14,8 +14,12 @@ from native import Result, checked, libc
 
 CONSTANTS = {"SIGEV_NONE": 1, "SIGEV_THREAD": 2}
 SLEEPS = {
-    **{"mq_send": 242, "mq_timedsend": 242, "mq_receive": 243, "mq_timedreceive": 243},
-    **{"sem_wait": 202, "sem_timedwait": 202},
+    "mq_send": 242,
+    "mq_timedsend": 242,
+    "mq_receive": 243,
+    "mq_timedreceive": 243,
+    "sem_wait": 202,
+    "sem_timedwait": 202,
 }
 
 NULL = 0

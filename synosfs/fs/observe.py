@@ -24,7 +24,11 @@ joined by |; any argument may be given as name=value; strings with blanks stand 
   msgq/key/0x1234 the same by key; creating it makes the queue      msgq/ctl  a table; write 'create', 'remove', 'set'
   sem/sysv/0      the values of a semaphore set; echo '0:-1' > takes one (undone when the shell dies), '0:+1' gives one
   sem/key/0x1234  the same by key; creating it makes one of value 0  sem/ctl   'create', 'setval', 'setall', 'remove'
+  msgq/posix/job  a POSIX queue: > sends, <> receives, job@9 is priority 9; cat shows how many bytes are in it
+  sem/posix/lock  a POSIX semaphore: echo 1 > makes it with the value 1, then echo -1 > takes and echo +1 > gives
   shm/sysv/0      the bytes of a segment, a file of a fixed size; truncate -s 4096 shm/key/0x1234 makes one; shm/ctl
+  pipes/          mkfifo pipes/jobs: a real FIFO, for open 'jobs' too; a pipe shows as <pid>.<fd>; pipes/ctl a table
+  proc/self/fd/   links to what the descriptors stand for (0, 1, 2: the process's own); proc/self/fds their table
   proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
   proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
 

@@ -22,6 +22,7 @@ from synosfs.ipc import host, posix_sem
 from synosfs.process.descriptors import held
 from synosfs.syscall_gate import sys_posix_sem
 from synosfs.syscall_gate.parking import Caller
+from synosfs.syscall_gate.readiness import PosixSemaphoreSource, Source
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.session import Gate
 
@@ -117,6 +118,9 @@ class _Operations(_Value):
                 raise
             done += len(line)
         return done
+
+    def source(self) -> Source:
+        return PosixSemaphoreSource(self._description.thing)
 
     async def close(self) -> None:
         self._open.close()

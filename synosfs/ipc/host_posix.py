@@ -1,7 +1,7 @@
 """POSIX message queues and shared memory of the host: mq_open(3) and its kin, shm_open(3), as they are.
 
-They are bound to libc, not to posix_ipc, which folds errnos, cannot say an absolute time, and looks a queue up anew to
-ask for its attributes. glibc's functions are the system calls of the same names (mq_overview(7)).
+They are bound to libc: posix_ipc folds errnos and cannot say an absolute time, so it only gives its constants here.
+glibc's functions are the system calls of the same names (mq_overview(7)).
 """
 
 import ctypes
@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_void_p
+
+import posix_ipc
 
 from synosfs.errors import SynosError
 from synosfs.ipc.host import bind, blocking, checked, now
@@ -28,6 +30,14 @@ class Timespec(ctypes.Structure):
 
 _NS = 1_000_000_000
 
+#: The most that a message's priority and a semaphore's value can be.
+PRIORITY_MAX: int = posix_ipc.QUEUE_PRIORITY_MAX
+SEM_VALUE_MAX: int = posix_ipc.SEMAPHORE_VALUE_MAX
+
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
+_CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+_FSCONFIG_CMD_CREATE = 6
+
 _mq_open = bind(now, "mq_open", c_int, c_char_p, c_int, c_uint, POINTER(MqAttr))
 _mq_unlink = bind(now, "mq_unlink", c_int, c_char_p)
 _mq_getattr = bind(now, "mq_getattr", c_int, c_int, POINTER(MqAttr))
@@ -37,8 +47,17 @@ _send_now = bind(now, "mq_timedsend", *_SEND)
 _send_blocking = bind(blocking, "mq_timedsend", *_SEND)
 _receive_now = bind(now, "mq_timedreceive", *_RECEIVE)
 _receive_blocking = bind(blocking, "mq_timedreceive", *_RECEIVE)
+_fsopen = bind(now, "syscall", c_int, c_long, c_char_p, c_uint)
+_fsconfig = bind(now, "syscall", c_int, c_long, c_int, c_uint, c_void_p, c_void_p, c_int)
+_fsmount = bind(now, "syscall", c_int, c_long, c_int, c_uint, c_uint)
 _shm_open = bind(now, "shm_open", c_int, c_char_p, c_int, c_uint)
 _shm_unlink = bind(now, "shm_unlink", c_int, c_char_p)
+
+
+def shown(name: bytes) -> str:
+    """A user's name inside a message: short, printable, and on one line."""
+    text = name.decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
+    return f"{text[:80]}..." if len(text) > 80 else text
 
 
 @contextmanager
@@ -112,6 +131,20 @@ def mq_receive_blocking(fd: int, size: int, until: Timespec | None) -> tuple[byt
     buffer, priority = ctypes.create_string_buffer(size), c_uint()
     length = checked(_receive_blocking(fd, buffer, size, priority, until))
     return buffer.raw[:length], priority.value
+
+
+def mqueue_filesystem() -> int:
+    """A descriptor of the root of this IPC namespace's mqueue file system, mounted nowhere. EPERM: CAP_SYS_ADMIN."""
+    context = checked(_fsopen(_SYS_FSOPEN, b"mqueue", _CLOEXEC))
+    try:
+        checked(_fsconfig(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
+        mount = checked(_fsmount(_SYS_FSMOUNT, context, _CLOEXEC, 0))
+    finally:
+        os.close(context)
+    try:  # it is O_PATH; the one that can be listed keeps the mount
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
+    finally:
+        os.close(mount)
 
 
 def shm_open(name: bytes, flags: int, mode: int) -> int:

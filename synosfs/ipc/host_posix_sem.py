@@ -53,12 +53,17 @@ class _Mapped:
 
 
 _mapped: dict[int, _Mapped] = {}
+
+#: All users together may not use up what the kernel lets one process map (vm.max_map_count, 65530 by default).
+_MOST_MAPPED = 16384
 _lock = threading.Lock()
 
 
 def sem_open(name: bytes, flags: int, mode: int, value: int) -> int:
     """The address of the semaphore; one address for all that open the same one."""
     _catch_bus_errors()
+    if len(_mapped) >= _MOST_MAPPED:
+        raise SynosError(errno.ENFILE)
     address = _sem_open(name, flags, mode, value)
     if not address:
         raise SynosError(ctypes.get_errno())

@@ -1,7 +1,7 @@
 """mq_notify(3) for others, by a small process that is registered in the daemon's place.
 
 The kernel ends a registration when *any* descriptor of the queue is closed by the registered process. The daemon opens
-and closes queues for everybody, so it cannot be that process; ``mq_notifier_program`` is, and ends with the daemon,
+and closes queues for everybody, so it cannot be that process; ``host_mq_notifier`` is, and ends with the daemon,
 however that ends. Here is the daemon's side. Used from the trio thread only.
 """
 
@@ -12,8 +12,8 @@ import sys
 
 from synosfs.abi import SIGEV_CANCEL
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import mq_notifier_program
-from synosfs.ipc.mq_notifier_program import ANSWER, COOKIE, REQUEST, WOKEN_UP
+from synosfs.ipc import host_mq_notifier
+from synosfs.ipc.host_mq_notifier import ANSWER, COOKIE, REQUEST, WOKEN_UP
 
 
 class Event:
@@ -91,7 +91,7 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start the program. It ends when the socket that is returned is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        command = [sys.executable, "-I", "-S", mq_notifier_program.__file__]
+        command = [sys.executable, "-I", "-S", host_mq_notifier.__file__]
         program = subprocess.Popen(
             command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd="/", start_new_session=True
         )

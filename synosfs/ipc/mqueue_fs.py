@@ -11,20 +11,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from ctypes import c_char_p, c_int, c_long, c_uint, c_void_p
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.ipc import host_posix
-from synosfs.ipc.host import bind, checked, now
-
-_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
-_CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
-_FSCONFIG_CMD_CREATE = 6
-
-_fsopen = bind(now, "syscall", c_int, c_long, c_char_p, c_uint)
-_fsconfig = bind(now, "syscall", c_int, c_long, c_int, c_uint, c_void_p, c_void_p, c_int)
-_fsmount = bind(now, "syscall", c_int, c_long, c_int, c_uint, c_uint)
 
 _DEV_MQUEUE = "/dev/mqueue"
 
@@ -56,10 +46,10 @@ def note_opened(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Every queue of the namespace. Acts with the daemon's rights: the names are for everybody."""
+    """Every queue of the namespace whose name is text. Acts with the daemon's rights: the names are for everybody."""
     directory = _directory()
     if directory is not None:
-        return os.listdir(directory)
+        return [name for name in os.listdir(directory) if name.isprintable()]
     return [name for name in sorted(_opened) if _exists(name)]
 
 
@@ -122,21 +112,8 @@ def _exists(name: str) -> bool:
 def _directory() -> int | None:
     """A descriptor of the file system's root; None where there is none to be had."""
     with suppress(SynosError):
-        return _own_directory()
+        return host_posix.mqueue_filesystem()
     with suppress(OSError):
         if os.path.ismount(_DEV_MQUEUE):
             return os.open(_DEV_MQUEUE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     return None
-
-
-def _own_directory() -> int:
-    context = checked(_fsopen(_SYS_FSOPEN, b"mqueue", _CLOEXEC))
-    try:
-        checked(_fsconfig(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
-        mount = checked(_fsmount(_SYS_FSMOUNT, context, _CLOEXEC, 0))
-    finally:
-        os.close(context)
-    try:  # it is O_PATH; the one that can be listed keeps the mount
-        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
-    finally:
-        os.close(mount)

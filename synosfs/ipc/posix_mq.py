@@ -10,8 +10,6 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import posix_ipc
-
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_posix, mqueue_fs
 from synosfs.ipc.host_posix import Timespec
@@ -33,7 +31,7 @@ _OPEN = {
 _SEND = {
     errno.EBADF: "queue {name} is not open for writing",
     errno.EMSGSIZE: "the message is larger than the msgsize of queue {name}; see mq_getattr",
-    errno.EINVAL: f"the priority is above {posix_ipc.QUEUE_PRIORITY_MAX}, or the time is no time",
+    errno.EINVAL: f"the priority is above {host_posix.PRIORITY_MAX}, or the time is no time",
     errno.ETIMEDOUT: "queue {name} stayed full",
 }
 _RECEIVE = {
@@ -113,7 +111,7 @@ class PosixQueue:
 
     @property
     def _shown(self) -> str:
-        return os.fsdecode(self.name)
+        return host_posix.shown(self.name)
 
     def _explained(self, error: SynosError, reasons: dict[int, str]) -> SynosError:
         return _explained(error, self.name, reasons)
@@ -142,4 +140,4 @@ def unlink(name: bytes) -> None:
 
 def _explained(error: SynosError, name: bytes, reasons: dict[int, str]) -> SynosError:
     reason = reasons.get(error.errno)
-    return SynosError(error.errno, reason.format(name=os.fsdecode(name)[:80])) if reason else error
+    return SynosError(error.errno, reason.format(name=host_posix.shown(name))) if reason else error

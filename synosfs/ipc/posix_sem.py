@@ -7,8 +7,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import posix_ipc
-
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_posix, host_posix_sem
 from synosfs.ipc.host_posix import Timespec
@@ -25,11 +23,12 @@ _NAME = {
     errno.EEXIST: "a semaphore named {name} exists, and O_CREAT|O_EXCL asked for a new one",
     errno.EACCES: "semaphore {name} needs read and write permission; see its mode and owner in sem/posix",
     errno.EINVAL: "{name} is no name of a semaphore (/name, without another slash, is), or the value is above "
-    f"SEM_VALUE_MAX ({posix_ipc.SEMAPHORE_VALUE_MAX}), or the file is no semaphore",
+    f"SEM_VALUE_MAX ({host_posix.SEM_VALUE_MAX}), or the file is no semaphore",
     errno.ENAMETOOLONG: "{name} is longer than 251 bytes",
+    errno.ENFILE: "as many semaphores are open through this mount as it can hold; close some",
 }
 _USE = {
-    errno.EOVERFLOW: f"the value of {{name}} is SEM_VALUE_MAX ({posix_ipc.SEMAPHORE_VALUE_MAX}) already",
+    errno.EOVERFLOW: f"the value of {{name}} is SEM_VALUE_MAX ({host_posix.SEM_VALUE_MAX}) already",
     errno.EIO: "the file of semaphore {name} was cut off; unlink it and make it anew",
     errno.ETIMEDOUT: "nobody posted to {name} in time",
 }
@@ -55,7 +54,7 @@ class Semaphore:
             host_posix_sem.sem_trywait(self._address)
         except SynosError as error:
             if error.errno == errno.EAGAIN:
-                raise WouldBlock(errno.EAGAIN, f"the value of {os.fsdecode(self.name)} is 0") from None
+                raise WouldBlock(errno.EAGAIN, f"the value of {host_posix.shown(self.name)} is 0") from None
             raise _explained(error, self.name, _USE) from None
 
     def wait(self, until: Timespec | None = None) -> None:
@@ -97,16 +96,16 @@ def unlink(name: bytes) -> None:
 
 def path(name: bytes) -> str:
     """Where the semaphore is as a file: sem_overview(7)."""
-    return f"{_DIRECTORY}/{_PREFIX}" + os.fsdecode(name.lstrip(b"/"))
+    return f"{_DIRECTORY}/{_PREFIX}" + name.lstrip(b"/").decode("utf-8", "backslashreplace")
 
 
 def names() -> list[str]:
-    """Every semaphore there is, without slash."""
+    """Every semaphore there is whose name is text, without slash."""
     try:
         files = os.listdir(_DIRECTORY)
     except FileNotFoundError:
         return []
-    return [file.removeprefix(_PREFIX) for file in files if file.startswith(_PREFIX)]
+    return [file.removeprefix(_PREFIX) for file in files if file.startswith(_PREFIX) and file.isprintable()]
 
 
 def status(name: str) -> os.stat_result:
@@ -170,4 +169,4 @@ def deadline(seconds: int | None, nanoseconds: int | None) -> Timespec | None:
 
 def _explained(error: SynosError, name: bytes, reasons: dict[int, str]) -> SynosError:
     reason = reasons.get(error.errno)
-    return SynosError(error.errno, reason.format(name=os.fsdecode(name)[:80])) if reason else error
+    return SynosError(error.errno, reason.format(name=host_posix.shown(name))) if reason else error

@@ -5,7 +5,6 @@ on any file.
 """
 
 import errno
-import os
 
 from synosfs.errors import SynosError
 from synosfs.ipc import host_posix
@@ -38,7 +37,7 @@ def unlink(name: bytes) -> None:
 
 def path(name: bytes) -> str:
     """Where the object is as a file."""
-    return "/dev/shm/" + os.fsdecode(name.lstrip(b"/"))
+    return "/dev/shm/" + name.lstrip(b"/").decode("utf-8", "backslashreplace")
 
 
 def truncate(host_fd: int, length: int) -> int:
@@ -55,4 +54,4 @@ def truncate(host_fd: int, length: int) -> int:
 
 def _explained(error: SynosError, name: bytes) -> SynosError:
     reason = _EXPLAINED.get(error.errno)
-    return SynosError(error.errno, reason.format(name=os.fsdecode(name)[:80])) if reason else error
+    return SynosError(error.errno, reason.format(name=host_posix.shown(name))) if reason else error

@@ -15,7 +15,7 @@ Nothing but ``SynosError`` is made of what a caller wrote, and nothing is raised
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from enum import Enum
 from errno import EINVAL, EMSGSIZE
@@ -76,8 +76,11 @@ class RequestStream:
         #: The notation of a refused record whose rest is still to be dropped.
         self._refused: Notation | None = None
 
-    def feed(self, piece: bytes) -> list[Record]:
-        """The records that are complete now that ``piece`` has been written."""
+    def feed(self, piece: bytes) -> Iterable[Record]:
+        """The records that are complete now that ``piece`` has been written; take all of them before the next piece.
+
+        They are decoded as they are taken: a megabyte may hold half a million.
+        """
         if piece and not self._pending and self._refused is None:
             notation = _NOTATIONS[piece[0]]
             if notation is Notation.MSGPACK or (piece[0] > _BLANK and piece.find(b"\n") == len(piece) - 1):
@@ -87,7 +90,7 @@ class RequestStream:
                 # Several objects, a part of one, or a bad one: the way below finds out where each ends.
         self._pending += piece
         size = len(piece)
-        return list(self._records(more=(size > 0 and size % _STDIO_BLOCK == 0) or size >= _SPLIT_WRITE))
+        return self._records(more=(size > 0 and size % _STDIO_BLOCK == 0) or size >= _SPLIT_WRITE)
 
     def finish(self) -> list[Record]:
         """What is pending, as it stands: nothing will be added to it."""

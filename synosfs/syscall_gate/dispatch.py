@@ -20,8 +20,8 @@ from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import Bound, Row, binder
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
 
-#: A long batch lets others in after this long, in nanoseconds.
-_SLICE = 2_000_000
+#: A long batch, or a write of many requests, lets others in after this long, in nanoseconds.
+SLICE_NS = 2_000_000
 
 #: The most bytes that the replies of one session may hold unread, and those of one batch at all.
 MAX_REPLIES = 16 << 20
@@ -91,7 +91,7 @@ class SyscallDispatcher:
                 if held > MAX_REPLIES:
                     message = "not run: the replies of this batch hold 16 MiB already; make smaller batches"
                     return replies + [Reply(-1, errno=ENOBUFS, message=message)] * (len(requests) - len(replies))
-            if _perf() - began > _SLICE:
+            if _perf() - began > SLICE_NS:
                 await trio.lowlevel.checkpoint()
                 began = _perf()
         return replies

@@ -6,7 +6,9 @@ A kind is a name for people and a conversion, which raises BadArgument with word
 import difflib
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from synosfs import abi
@@ -44,6 +46,9 @@ def shown(value: Any) -> str:
     return f"'{text[:40]}…'" if len(text) > 40 else f"'{text}'"
 
 
+_NUMBER = re.compile(r"[+-]?(?:(0[xX][0-9a-fA-F]+)|(0[0-7]+)|0|[1-9][0-9]*)")
+
+
 def parse_int(value: Any) -> int:
     """A number in C notation: 10, -3, 0x1f, 0666."""
     if type(value) is int:
@@ -52,15 +57,10 @@ def parse_int(value: Any) -> int:
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
         raise BadArgument(f"wants a number, not {shown(value)}")
-    sign, digits = (-1, value[1:]) if value[:1] == "-" else (1, value[1:] if value[:1] == "+" else value)
-    if digits.isascii() and digits[:1].isdigit():  # int() would take blanks, underscores and other scripts' digits
-        try:
-            if digits[0] == "0" and len(digits) > 1 and digits[1] not in "xX":
-                return sign * int(digits, 8)
-            if "_" not in digits:
-                return sign * int(digits, 16 if digits[:2] in ("0x", "0X") else 10)
-        except ValueError:
-            pass
+    found = _NUMBER.fullmatch(value)  # int() would take blanks, underscores, 0o7 and other scripts' digits
+    if found is not None:
+        with suppress(ValueError):  # thousands of digits
+            return int(value, 16 if found[1] else 8 if found[2] else 10)
     raise BadArgument(f"wants a number such as 10, 0x1f or 0666, not {shown(value)}")
 
 

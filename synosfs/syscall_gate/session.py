@@ -7,8 +7,11 @@ line it wants and seeks back over the rest; a read that goes back over bytes jus
 """
 
 import errno
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+
+import trio
 
 from synosfs import credentials
 from synosfs.credentials import Credentials
@@ -17,7 +20,7 @@ from synosfs.ipc import host
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.table import Process, ProcessTable
 from synosfs.syscall_gate.codecs import Notation, Record, RequestStream, encode
-from synosfs.syscall_gate.dispatch import MAX_REPLIES, NOT_RUN, SyscallDispatcher
+from synosfs.syscall_gate.dispatch import MAX_REPLIES, NOT_RUN, SLICE_NS, SyscallDispatcher
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.record import Reply, Request
 
@@ -103,7 +106,7 @@ class Session:
         if len(self._replies) - self._read > MAX_REPLIES:
             raise SynosError(errno.ENOBUFS, "16 MiB of replies are unread in this session: read them first")
         self._offset = offset + len(piece)
-        if (records := self._requests.feed(piece)) and (error := await self._run(records)) is not None:
+        if (error := await self._run(self._requests.feed(piece))) is not None:
             raise error
         return len(piece)
 
@@ -124,43 +127,47 @@ class Session:
         if left := self._requests.finish():
             await self._run(left)
 
-    async def _run(self, records: list[Record]) -> SynosError | None:
+    async def _run(self, records: Iterable[Record]) -> SynosError | None:
         """Answer the records of one write. Returns the error of a single text request, if it failed."""
         process = self.caller.process
         self.caller.interrupted = False
         answers = []
         failed = None
-        for record in self._translated(records):
+        began = time.perf_counter_ns()
+        for record in records:
             if not process.is_alive():
                 raise SynosError(
                     errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew"
                 )
-            if record.error is not None:
-                replies = [Reply(-1, errno=record.error.errno, message=record.error.message)]
-            elif self.caller.interrupted:
-                replies = [NOT_RUN] * len(record.requests)
-            elif len(record.requests) == 1:
-                replies = [await self.dispatcher.call(self.caller, record.requests[0])]
-            else:
-                replies = await self.dispatcher.call_all(self.caller, record.requests)
+            replies = await self._answer(record)
             ids = [request.id for request in record.requests] or [None]
             answers.append(encode(record.notation, replies, ids, record.batch))
-            if len(records) == 1 and record.notation is Notation.TEXT and replies[0].errno:
+            if record.notation is Notation.TEXT and replies[0].errno:
                 failed = SynosError(replies[0].errno, replies[0].message)
+            if time.perf_counter_ns() - began > SLICE_NS:
+                await trio.lowlevel.checkpoint()
+                began = time.perf_counter_ns()
+        if not answers:
+            return None
         answer = b"".join(answers)
         process.last_reply, process.last_reply_uid = answer, self.caller.credentials.uid
         if self.readable:
             del self._replies[: self._read]
             self._read = 0
             self._replies += answer
-        return failed
+        return failed if len(answers) == 1 else None
 
-    def _translated(self, records: list[Record]) -> list[Record]:
-        """The records with each request translated; a word that means nothing becomes the record's error."""
-        if self.translate is not None:
-            for record in records:
-                try:
-                    record.requests = [self.translate(request) for request in record.requests]
-                except SynosError as error:
-                    record.error = error
-        return records
+    async def _answer(self, record: Record) -> list[Reply]:
+        """The replies to one record, each request of it translated first."""
+        try:
+            if record.error is not None:
+                raise record.error
+            if self.translate is not None:
+                record.requests = [self.translate(request) for request in record.requests]
+        except SynosError as error:
+            return [Reply(-1, errno=error.errno, message=error.message)]
+        if self.caller.interrupted:
+            return [NOT_RUN] * len(record.requests)
+        if len(record.requests) == 1:
+            return [await self.dispatcher.call(self.caller, record.requests[0])]
+        return await self.dispatcher.call_all(self.caller, record.requests)

@@ -35,7 +35,7 @@ def describe(caller: Caller, queue: PosixQueue, flags: int) -> Description:
         # As mq_close(3) has it: closing any descriptor of the queue ends the process's registration for it.
         caller.ipc.notifier.release(queue.identity(), closed_in)
 
-    shown = os.fsdecode(queue.name)
+    shown = queue.name.decode("utf-8", "backslashreplace")
     return Description(
         "mqueue",
         flags & (os.O_ACCMODE | os.O_NONBLOCK),
@@ -140,7 +140,7 @@ def _described(event: Event, queue: PosixQueue) -> Description:
         trio.lowlevel.notify_closing(description.host_fd)
         event.close()
 
-    path = f"{os.fsdecode(queue.name)} (notification)"
+    path = queue.name.decode("utf-8", "backslashreplace") + " (notification)"
     return Description("event", os.O_RDONLY, event.fileno(), path=path, release=release, thing=event)
 
 

@@ -68,10 +68,8 @@ def new_set(door: Door) -> Iterator[Callable[..., int]]:
 
     yield make
     for semid in made:
-        try:
+        with suppress(OSError):  # the case may have removed it
             semctl(semid, 0, CONSTANTS["IPC_RMID"])
-        except OSError:
-            pass  # the case has removed it
 
 
 @pytest.fixture

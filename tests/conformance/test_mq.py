@@ -62,9 +62,7 @@ def test_a_name_of_255_bytes_is_not_too_long(door: Door, fds: Descriptors, posix
     fds.call("mq_open", posix_names(b"/" + b"n" * 255), CREATE, 0o600)
 
 
-def test_mq_open_finds_what_has_the_name_whatever_attributes_are_asked(
-    door: Door, fds: Descriptors, mqd: int
-) -> None:
+def test_mq_open_finds_what_has_the_name_whatever_attributes_are_asked(door: Door, fds: Descriptors, mqd: int) -> None:
     other = fds.keep(door.ok("mq_open", NAME, "O_CREAT|O_RDWR", 0o644, maxmsg=2, msgsize=8).ret)
     assert door.ok("mq_getattr", other).results == {"flags": 0, "maxmsg": 4, "msgsize": 16, "curmsgs": 0}
 
@@ -221,7 +219,9 @@ def test_a_time_that_has_passed_is_etimedout_only_when_it_would_wait(door: Door,
     assert door.ok("mq_timedreceive", mqd, 16, abs_sec=1).data == b"x"
 
 
-@pytest.mark.parametrize("time_", [{"abs_nsec": -1}, {"abs_nsec": 10**9}, {"abs_sec": -1}, {"abs_sec": -5, "abs_nsec": 7}])
+@pytest.mark.parametrize(
+    "time_", [{"abs_nsec": -1}, {"abs_nsec": 10**9}, {"abs_sec": -1}, {"abs_sec": -5, "abs_nsec": 7}]
+)
 def test_a_time_that_is_none_is_einval_whether_it_would_wait_or_not(
     door: Door, mqd: int, time_: dict[str, int]
 ) -> None:
@@ -267,9 +267,7 @@ def test_nonblock_is_of_the_open_queue_and_not_of_the_queue(door: Door, fds: Des
 # --- mq_unlink, close
 
 
-def test_mq_unlink_frees_the_name_at_once_and_open_descriptors_live_on(
-    door: Door, fds: Descriptors, mqd: int
-) -> None:
+def test_mq_unlink_frees_the_name_at_once_and_open_descriptors_live_on(door: Door, fds: Descriptors, mqd: int) -> None:
     door.ok("mq_send", mqd, b"old")
     door.ok("mq_unlink", NAME)
     assert door.call("mq_open", NAME).errno == "ENOENT"

@@ -41,11 +41,14 @@ def sleeping(door: Door, receivers: int) -> None:
         return
     pid = (door.mount.daemon if isinstance(door, MountDoor) else door._server).pid
 
-    def count() -> int:
-        return sum(Path(f"/proc/{pid}/task/{tid}/syscall").read_text().startswith("243 ") for tid in threads())
+    def sleeps(tid: str) -> bool:
+        try:
+            return Path(f"/proc/{pid}/task/{tid}/syscall").read_text().startswith("243 ")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
 
-    def threads() -> list[str]:
-        return os.listdir(f"/proc/{pid}/task")
+    def count() -> int:
+        return sum(map(sleeps, os.listdir(f"/proc/{pid}/task")))
 
     wait_until(lambda: count() == receivers, f"{receivers} receivers sleep in the kernel")
 
@@ -69,9 +72,7 @@ def test_a_sender_waits_for_room(door: Door, full: int, call: str) -> None:
     assert [door.ok("mq_receive", full, 16).data for _ in range(2)] == [b"old", b"new"]
 
 
-def test_a_native_sender_wakes_a_receiver_and_a_native_receiver_a_sender(
-    door: Door, native: Door, mqd: int
-) -> None:
+def test_a_native_sender_wakes_a_receiver_and_a_native_receiver_a_sender(door: Door, native: Door, mqd: int) -> None:
     other = native.ok("mq_open", NAME, "O_RDWR").ret
     receiver = door.block("mq_receive", mqd, 16)
     native.ok("mq_send", other, b"native")
@@ -84,9 +85,7 @@ def test_a_native_sender_wakes_a_receiver_and_a_native_receiver_a_sender(
     os.close(other)
 
 
-def test_receivers_are_served_in_the_order_of_coming_native_ones_among_them(
-    door: Door, native: Door, mqd: int
-) -> None:
+def test_receivers_are_served_in_the_order_of_coming_native_ones_among_them(door: Door, native: Door, mqd: int) -> None:
     other = native.ok("mq_open", NAME, "O_RDWR").ret
     receivers = []
     for where, fd, sleepers in ((door, mqd, 1), (native, other, 1), (door, mqd, 2)):
@@ -119,9 +118,7 @@ def test_no_message_is_lost_and_none_comes_twice(door: Door, mqd: int) -> None:
 
 @pytest.mark.parametrize("call", RECEIVE)
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_signal_ends_a_receiver_with_eintr_unless_it_restarts(
-    door: Door, mqd: int, call: str, restart: bool
-) -> None:
+def test_a_signal_ends_a_receiver_with_eintr_unless_it_restarts(door: Door, mqd: int, call: str, restart: bool) -> None:
     """mq_timedreceive(2) restarts natively with SA_RESTART; a write(2) to the gate that was interrupted does so too."""
     receiver = door.block(*waiting_call(mqd, call), restart=restart)
     receiver.interrupt()
@@ -245,9 +242,7 @@ def test_a_native_message_notifies(door: Door, native: Door, mqd: int, register:
     assert notified(door, event)
 
 
-def test_a_message_for_a_queue_that_has_some_does_not_notify(
-    door: Door, mqd: int, register: Callable[[], int]
-) -> None:
+def test_a_message_for_a_queue_that_has_some_does_not_notify(door: Door, mqd: int, register: Callable[[], int]) -> None:
     door.ok("mq_send", mqd, b"x")
     event = register()
     door.ok("mq_send", mqd, b"y")
@@ -318,9 +313,7 @@ def notified_after(door: Door, mqd: int, event: int) -> bool:
     return notified(door, event)
 
 
-def test_another_process_that_closes_the_queue_ends_nothing(
-    door: Door, mqd: int, register: Callable[[], int]
-) -> None:
+def test_another_process_that_closes_the_queue_ends_nothing(door: Door, mqd: int, register: Callable[[], int]) -> None:
     event = register()
 
     def open_and_close() -> None:

@@ -82,7 +82,9 @@ def test_socketpair_with_another_flag_is_einval(door: Door) -> None:
 # --- the wrong end, no other end
 
 
-@pytest.mark.parametrize(("end", "call", "argument"), [(0, "write", b"x"), (1, "read", 1), (0, "write", b""), (1, "read", 0)])
+@pytest.mark.parametrize(
+    ("end", "call", "argument"), [(0, "write", b"x"), (1, "read", 1), (0, "write", b""), (1, "read", 0)]
+)
 def test_the_wrong_end_is_ebadf(door: Door, fds: Descriptors, end: int, call: str, argument: int | bytes) -> None:
     assert door.call(call, fds.pipe()[end], argument).errno == "EBADF"
 

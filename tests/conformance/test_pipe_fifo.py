@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,13 @@ FIFOS_ONLY = "mknod makes regular files and devices too; the gate makes FIFOs"
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
+def directory(tmp_path: Path) -> Path:
     """A directory that an ordinary user can look into and make files in."""
     for part in (tmp_path, *tmp_path.parents):
         if part.name.startswith("pytest-"):
             part.chmod(0o711)
     tmp_path.chmod(0o777)
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.fixture
@@ -151,7 +151,9 @@ def test_o_cloexec_and_the_status_flags_are_kept(door: Door, fds: Descriptors, f
         ("socket", "O_RDWR", "ENXIO"),
     ],
 )
-def test_open_of_what_cannot_be_opened(door: Door, directory: Path, fifo: bytes, name: str, flags: str, errno: str) -> None:
+def test_open_of_what_cannot_be_opened(
+    door: Door, directory: Path, fifo: bytes, name: str, flags: str, errno: str
+) -> None:
     (directory / "loop").symlink_to("loop")
     os.mknod(directory / "socket", stat.S_IFSOCK | 0o666)
     assert door.call("open", bytes(directory / name), flags).errno == errno

@@ -83,7 +83,10 @@ def test_no_byte_of_a_fifo_goes_through_the_daemon(gate: MountDoor, mount: Mount
     for _ in range(100):
         os.write(fd, b"x" * 4096)
         os.read(fd, 4096)
-    counts = [re.findall(r"(?:rchar|wchar): (\d+)", text) for text in (before, Path(f"/proc/{mount.daemon.pid}/io").read_text())]
+    counts = [
+        re.findall(r"(?:rchar|wchar): (\d+)", text)
+        for text in (before, Path(f"/proc/{mount.daemon.pid}/io").read_text())
+    ]
     os.close(fd)
     assert sum(map(int, counts[1])) - sum(map(int, counts[0])) < 100 * 4096
 
@@ -236,7 +239,9 @@ def test_the_link_to_a_pipe_is_of_no_use_to_others(gate: MountDoor, mount: Mount
     ends = gate.ok("pipe").results
     for path in (pipes / f"{os.getpid()}.{ends['read']}", mount.path / f"proc/{os.getpid()}/fd/{ends['read']}"):
         for uid in (NOBODY, 4242):
-            assert gate.spawn(lambda path=path: refused(lambda: os.open(path, os.O_RDONLY)), uid=uid).result() == "EACCES"
+            assert (
+                gate.spawn(lambda path=path: refused(lambda: os.open(path, os.O_RDONLY)), uid=uid).result() == "EACCES"
+            )
         os.close(os.open(path, os.O_RDONLY))
     listing = mount.path / f"proc/{os.getpid()}"
     assert gate.spawn(lambda: refused(lambda: os.listdir(listing / "fd")), uid=NOBODY).result() == "EACCES"
@@ -253,7 +258,9 @@ def test_the_records_of_all_descriptors_can_be_read(gate: MountDoor, mount: Moun
         gate.ok("read", gate.ok("open", bytes(tmp_path / "file"), "O_RDONLY").ret, 4)
         return table(mount.path / f"proc/{os.getpid()}/fds")
 
-    rows = [(row["file_type"], row["permissions"], row["offset"], row["close_on_exec"]) for row in gate.spawn(use).result()]
+    rows = [
+        (row["file_type"], row["permissions"], row["offset"], row["close_on_exec"]) for row in gate.spawn(use).result()
+    ]
     assert rows[:3] == [("standard", "rw", "0", "no")] * 3
     assert rows[-3:] == [("socket", "rw", "0", "yes")] * 2 + [("file", "r", "4", "no")]
 

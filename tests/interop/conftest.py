@@ -1,51 +1,89 @@
-"""What interop tests share: a queue of the host's own, and ordinary programs that run until they are done."""
+"""Ordinary programs, each run to its end in the root of the mount, and what they leave."""
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
-from children import PATIENCE_S, wait_until
 from doors import NativeDoor
 from mounts import Mount
+from programs import KEY, Program
 
-KEY = 0x5359_1701
+#: The longest that any program here may take, in seconds.
+PATIENCE_S = 30
 
 
-class Program:
-    """A program that was started, and may block in a call through the mount or in the host's own."""
+class Programs:
+    """Runs programs; each must end by itself and succeed."""
 
-    def __init__(self, mount: Mount, native: NativeDoor, command: tuple[str, ...]) -> None:
-        self._mount = mount
-        self._native = native
-        self.process = subprocess.Popen(
-            command, cwd=mount.path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    def __init__(self, mount: Mount) -> None:
+        self.mount = mount
+        self._started: list[subprocess.Popen[str]] = []
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """What it prints, on standard output and error."""
+        return self.wait(self.start(*command), status=status)
+
+    def shell(self, script: str, status: int = 0) -> str:
+        return self.run("bash", "-c", script, status=status)
+
+    def perl(self, modules: str, script: str) -> str:
+        return self.run("perl", "-we", f"use strict; use {modules}; $| = 1; {script}")
+
+    def python(self, script: str) -> str:
+        return self.run(sys.executable, "-c", script)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command,
+            cwd=self.mount.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+        self._started.append(process)
+        return process
 
-    def wait_until_blocked(self, call: str = "msgrcv") -> "Program":
-        """Return when it sleeps in this call, wherever."""
-        wait_until(lambda: self._is_blocked(call) or self.process.poll() is not None, f"the program blocks in {call}")
-        assert self.process.returncode is None, self.process.communicate()
-        return self
-
-    def _is_blocked(self, call: str) -> bool:
-        pid = self.process.pid
-        return self._native.is_blocked(pid, call) or any(what.startswith(call) for what in self._mount.blocked(pid))
-
-    def output(self) -> str:
-        """What it printed, when it has ended well."""
-        printed, complaint = self.process.communicate(timeout=PATIENCE_S)
-        assert self.process.returncode == 0, complaint
-        return printed
+    def wait(self, process: "subprocess.Popen[str]", status: int = 0) -> str:
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == status, output
+        return output
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        for process in self._started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def programs(mount: Mount) -> Iterator[Programs]:
+    started = Programs(mount)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Callable[[str], str]:
+    """Compiles C: gives the path of the program."""
+
+    def compile_(source: str) -> str:
+        program = tmp_path / "program"
+        source_file = tmp_path / "program.c"
+        source_file.write_text(source)
+        command = ["gcc", "-Wall", "-Werror", "-O1", "-o", str(program), str(source_file), "-pthread", "-lrt"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr
+        return str(program)
+
+    return compile_
 
 
 @pytest.fixture
 def start(mount: Mount, native: NativeDoor) -> Iterator[Callable[..., Program]]:
-    """Start a program in the mount; none outlives the test."""
+    """Starts a program that may block, in the mount; none outlives the test."""
     with ExitStack() as stack:
 
         def run(*command: object) -> Program:

@@ -22,7 +22,7 @@ static void must(int ok, const char *what)
 int main(int argc, char **argv)
 {
 	struct { long type; char text[8192]; } message;
-	char path[4096], request[8192], reply[8192] = "";
+	char path[4096], request[8300], reply[8300] = "";
 
 	must(argc >= 6, "usage");
 	const char *way = argv[1], *where = argv[3], *text = argc > 6 ? argv[6] : "";

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from command import run
 from doors import NativeDoor
-from interop.conftest import Program
 from mounts import Mount
+from programs import Program
 
 WAYS = ("native", "gate", "file")
 

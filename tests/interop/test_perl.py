@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+from children import wait_until
 from command import succeeds
 from doors import NativeDoor
-from interop.conftest import KEY, Program
+from mounts import Mount
+from programs import KEY, Program
 
 pytestmark = pytest.mark.skipif(not succeeds("perl", "-MIPC::Msg", "-e", "1"), reason="Perl has no IPC::Msg here")
 
@@ -44,10 +46,10 @@ def test_perl_waits_and_a_shell_wakes_it(start: Start, queue: int, sends: str) -
     "receives",
     ["echo 'msgrcv {0} 100 7' > syscall; tail -n +2 syscall", "dd bs=8192 count=1 status=none <> msgq/sysv/{0}@7; echo"],
 )
-def test_a_shell_waits_and_perl_wakes_it(start: Start, queue: int, receives: str) -> None:
-    waiting = start("bash", "-c", f"exec 2>&1; {receives.format(queue)}")
-    # dd is a child of the shell: whoever it is, somebody waits.
-    waiting.process.poll()
+def test_a_shell_waits_and_perl_wakes_it(start: Start, mount: Mount, queue: int, receives: str) -> None:
+    waiting = start("bash", "-c", receives.format(queue))
+    # Who waits is the shell itself, or dd, its child.
+    wait_until(lambda: mount.blocked_callers() == 1, "somebody waits")
     start("perl", "-e", OPEN + '$q->snd(7, "awaited") or die $!').output()
     assert waiting.output() == "awaited\n"
 

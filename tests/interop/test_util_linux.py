@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from command import run, succeeds
 from doors import NativeDoor
-from interop.conftest import KEY, Program
 from mounts import Mount
+from programs import KEY, Program
 
 Start = Callable[..., Program]
 

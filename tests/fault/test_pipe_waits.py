@@ -1,65 +1,70 @@
-"""Whoever waits for a pipe, a FIFO or a standard stream can be freed: by a signal, SIGKILL, the peer's end, the unmount."""
+"""Whoever waits for a pipe, FIFO or standard stream can be freed: by a signal, SIGKILL, its peer, or the unmount."""
 
+import errno
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from children import PATIENCE_S, Child, wait_until
 from doors import MountDoor
 from mounts import Mount
+from native import Result
 
 from synosfs import mountpoint
 
 #: The longest that anything killed may stay, in seconds.
 AT_ONCE_S = 1.5
 
-Body = Callable[[MountDoor, Path], object]
+Body = Callable[[MountDoor, Path], Result]
+
+#: What a call that is blocked in a mount says when the mount goes: the gate, or the kernel when the gate is gone.
+GONE = ("ECANCELED", "ECONNABORTED", "ENOTCONN")
 
 
-def read_pipe(door: MountDoor, directory: Path) -> object:
+def read_pipe(door: MountDoor, directory: Path) -> Result:
     return door.call("read", door.ok("pipe").results["read"], 1)
 
 
-def write_pipe(door: MountDoor, directory: Path) -> object:
+def write_pipe(door: MountDoor, directory: Path) -> Result:
     written = door.ok("pipe").results["write"]
     door.ok("write", written, b"f" * 65536)
     return door.call("write", written, b"w")
 
 
-def read_socket(door: MountDoor, directory: Path) -> object:
+def read_socket(door: MountDoor, directory: Path) -> Result:
     return door.call("read", door.ok("socketpair").results["first"], 1)
 
 
-def open_host_fifo_to_read(door: MountDoor, directory: Path) -> object:
+def open_host_fifo_to_read(door: MountDoor, directory: Path) -> Result:
     return door.call("open", bytes(directory / "fifo"), "O_RDONLY")
 
 
-def open_host_fifo_to_write(door: MountDoor, directory: Path) -> object:
+def open_host_fifo_to_write(door: MountDoor, directory: Path) -> Result:
     return door.call("open", bytes(directory / "fifo"), "O_WRONLY")
 
 
-def open_fifo_of_the_mount(door: MountDoor, directory: Path) -> object:
+def open_fifo_of_the_mount(door: MountDoor, directory: Path) -> Result:
     return door.call("open", b"fifo", "O_RDONLY")
 
 
-def open_fifo_of_the_mount_by_its_path(door: MountDoor, directory: Path) -> object:
+def open_fifo_of_the_mount_by_its_path(door: MountDoor, directory: Path) -> Result:
     return door.call("open", bytes(door.mount.path / "pipes/fifo"), "O_WRONLY")
 
 
-def read_fifo(door: MountDoor, directory: Path) -> object:
+def read_fifo(door: MountDoor, directory: Path) -> Result:
     return door.call("read", door.ok("open", b"fifo", "O_RDWR").ret, 1)
 
 
-def read_standard_input(door: MountDoor, directory: Path) -> object:
+def read_standard_input(door: MountDoor, directory: Path) -> Result:
     reader, _ = os.pipe()
     os.dup2(reader, 0)
     return door.call("read", 0, 1)
 
 
-def write_standard_output(door: MountDoor, directory: Path) -> object:
+def write_standard_output(door: MountDoor, directory: Path) -> Result:
     _, writer = os.pipe()
     os.write(writer, b"f" * 65536)
     os.dup2(writer, 1)
@@ -73,10 +78,19 @@ WAITS = [
 
 
 def block(door: MountDoor, directory: Path, body: Body) -> Child:
+    """A child that is blocked; its result is the name of the errno."""
+
+    def run() -> str:
+        try:
+            return body(door, directory).errno
+        except OSError as error:  # the mount went before the reply was read
+            return errno.errorcode[error.errno or 0]
+
     os.mkfifo(directory / "fifo")
     os.mkfifo(door.mount.path / "pipes/fifo")
-    child = door.spawn(lambda: body(door, directory))
-    wait_until(lambda: door.mount.blocked(child.pid) or child.ended(), f"{body.__name__} blocks")
+    child = door.spawn(run)
+    call = body.__name__.partition("_")[0]
+    wait_until(lambda: door.is_blocked(child.pid, call) or child.ended(), f"{body.__name__} blocks")
     assert not child.ended(), child.result()
     return child
 
@@ -93,18 +107,19 @@ def host_descriptors(mount: Mount) -> int:
     return count
 
 
-@pytest.fixture(autouse=True)
-def _no_fifo(request: pytest.FixtureRequest) -> object:
-    yield
-    if "gate" in request.fixturenames:
-        (request.getfixturevalue("gate").mount.path / "pipes/fifo").unlink(missing_ok=True)
+@pytest.fixture
+def gate(gate: MountDoor) -> Iterator[MountDoor]:
+    """As for the others; the FIFO that ``block`` makes in the mount goes too."""
+    yield gate
+    gate.end_children()
+    (gate.mount.path / "pipes/fifo").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("body", WAITS)
 def test_a_signal_frees_it_with_eintr(gate: MountDoor, tmp_path: Path, body: Body) -> None:
     child = block(gate, tmp_path, body)
     child.interrupt()
-    assert child.result(AT_ONCE_S).errno == "EINTR"
+    assert child.result(AT_ONCE_S) == "EINTR"
     assert gate.blocked_callers() == 0
 
 
@@ -120,10 +135,10 @@ def test_sigkill_frees_it_at_once_and_nothing_stays_open(gate: MountDoor, tmp_pa
 
 
 @pytest.mark.parametrize("body", WAITS)
-def test_the_end_of_the_daemon_frees_it_with_ecanceled(own_gate: MountDoor, tmp_path: Path, body: Body) -> None:
+def test_the_end_of_the_daemon_frees_it(own_gate: MountDoor, tmp_path: Path, body: Body) -> None:
     child = block(own_gate, tmp_path, body)
     own_gate.mount.daemon.send_signal(signal.SIGTERM)
-    assert child.result().errno == "ECANCELED"
+    assert child.result() in GONE
     assert own_gate.mount.daemon.wait(PATIENCE_S) == 0
     assert not mountpoint.mounted(str(own_gate.mount.path))
 
@@ -132,16 +147,22 @@ def test_the_end_of_the_daemon_frees_it_with_ecanceled(own_gate: MountDoor, tmp_
 def test_a_lazy_unmount_frees_it_and_the_daemon_ends(own_gate: MountDoor, tmp_path: Path, body: Body) -> None:
     child = block(own_gate, tmp_path, body)
     subprocess.run(["fusermount3", "-u", "-z", own_gate.mount.path], check=True, timeout=PATIENCE_S)
-    assert child.result().errno == "ECANCELED"
+    assert child.result() in (*GONE, "ENOENT")  # a thread that had not come to the FIFO yet finds it gone
     assert own_gate.mount.daemon.wait(PATIENCE_S) == 0
+    # pyfuse3 complains when the kernel has ended the connection before it answers the last release.
+    assert all("fuse_reply" in complaint for complaint in own_gate.mount.complaints())
 
 
 def test_killing_the_daemon_frees_everybody(own_gate: MountDoor, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     os.mkfifo(own_gate.mount.path / "pipes/fifo")
-    children = [own_gate.spawn(lambda body=body: body(own_gate, tmp_path)) for body in WAITS if "host" not in body.__name__]
+    children = [
+        own_gate.spawn(lambda body=body: body(own_gate, tmp_path)) for body in WAITS if "host" not in body.__name__
+    ]
     own_gate.ok("getpid")
-    wait_until(lambda: own_gate.blocked_callers() == len(children) - 1, "all are blocked but the two that meet in a FIFO")
+    wait_until(
+        lambda: own_gate.blocked_callers() == len(children) - 2, "all are blocked but the two that meet in a FIFO"
+    )
     own_gate.mount.kill()
     for child in children:
         wait_until(child.ended, "the end of a caller")
