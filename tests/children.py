@@ -33,7 +33,12 @@ class Child:
     """
 
     def __init__(
-        self, body: Callable[[], Any], *, uid: int = 0, on_signal: Callable[[], None] | None = None, restart: bool = False
+        self,
+        body: Callable[[], Any],
+        *,
+        uid: int = 0,
+        on_signal: Callable[[], None] | None = None,
+        restart: bool = False,
     ) -> None:
         self._reader, writer = os.pipe()
         with warnings.catch_warnings():

@@ -34,9 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _sysv_objects() -> set[tuple[str, int]]:
     """Family and id of every System V object of this namespace."""
-    return {
-        (family, int(line.split()[1])) for family, table in _TABLES.items() for line in table.read_text().splitlines()[1:]
-    }
+    lines = [(family, line) for family, table in _TABLES.items() for line in table.read_text().splitlines()[1:]]
+    return {(family, int(line.split()[1])) for family, line in lines}
 
 
 @pytest.fixture(scope="session")

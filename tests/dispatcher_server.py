@@ -65,7 +65,8 @@ async def serve(gate: Gate, stream: trio.SocketStream) -> None:
                             if parked.caller is caller:
                                 parked.end(SynosError(EINTR, "interrupted by a signal"))
                     case ("parked",):
-                        await send(stream, [(parked.caller.process.pid, parked.what) for parked in gate.dispatcher.parking])
+                        parking = gate.dispatcher.parking
+                        await send(stream, [(parked.caller.process.pid, parked.what) for parked in parking])
     except* (trio.BrokenResourceError, ConnectionResetError):
         pass  # killed while it waited
 

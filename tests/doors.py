@@ -1,8 +1,8 @@
 """The five doors to one object: libc itself, the dispatcher, and the mount in three notations.
 
-A conformance case is written once, against a ``Door``: ``door.call("msgrcv", msqid, 8192, 0, "MSG_NOERROR")`` gives a
-``Result``; ``door.start(...)`` makes the call in a process of its own, where it may block. How arguments are written is in
-``wire``; native calls are in ``native_*``, one module a family.
+A conformance case is written once, against a ``Door``: ``door.call("msgrcv", msqid, 8192, 0, "MSG_NOERROR")`` gives
+a ``Result``; ``door.start(...)`` makes the call in a process of its own, where it may block. How arguments are written
+is in ``wire``; native calls are in ``native_*``, one module a family.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import native
 import wire
@@ -46,7 +46,7 @@ class Blocked(Child):
 
 
 class Door:
-    """One way to make calls. Calls of one process go out in order; each process has its own identity behind the door."""
+    """One way to make calls. Those of a process go out in order; each process has its own identity behind the door."""
 
     name: str
 
@@ -123,7 +123,7 @@ class NativeDoor(Door):
 class MountDoor(Door):
     """A mount: a session of one open file for each process."""
 
-    _NOTATIONS = {
+    _NOTATIONS: ClassVar = {
         "text": (wire.encode_text, wire.decode_text),
         "json": (wire.encode_json, wire.decode_json),
         "msgpack": (wire.encode_msgpack, wire.decode_msgpack),
@@ -208,7 +208,10 @@ class DispatcherDoor(Door):
         return Result(*receive_frame(connection))
 
     def is_blocked(self, pid: int, call: str) -> bool:
-        return any(parked == pid and what.startswith(f"{call}(") for parked, what in self._parked())
+        if not any(parked == pid and what.startswith(f"{call}(") for parked, what in self._parked()):
+            return False
+        # A signal that comes just before the process sleeps would not wake it: it has to sleep already.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "S"
 
     def blocked_callers(self) -> int:
         return len(self._parked())

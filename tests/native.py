@@ -1,8 +1,8 @@
 """The host's own calls, by libc: what every other door is measured against.
 
-One module a family (``native_msg``, ...) has a table ``CALLS`` of small functions, a table ``CONSTANTS`` of the words that
-its arguments may hold, and ``SLEEPS``: the number of the system call that a blocked call of that name sleeps in. They are
-written against the C headers and import nothing of synosfs.
+One module a family (``native_msg``, ...) has a table ``CALLS`` of small functions, a table ``CONSTANTS`` of the words
+that its arguments may hold, and ``SLEEPS``: the number of the system call that a blocked call of that name sleeps in.
+They are written against the C headers and import nothing of synosfs.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ class Result(NamedTuple):
 
     ret: int
     errno: str = ""
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
     data: bytes | None = None
     message: str = ""
 

@@ -3,6 +3,7 @@
 import base64
 import errno
 import time
+from collections.abc import Iterable
 
 import msgspec
 import pytest
@@ -33,7 +34,8 @@ def shown(found: list[Record]) -> list[tuple]:
     return [(r.notation, r.requests, r.batch, r.error and (r.error.errno, r.error.message)) for r in found]
 
 
-def calls(found: list[Record]) -> list[str | int]:
+def calls(found: Iterable[Record]) -> list[str | int]:
+    found = list(found)
     assert [r.error for r in found] == [None] * len(found)
     return [request.call for record in found for request in record.requests]
 

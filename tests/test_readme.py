@@ -1,7 +1,7 @@
 """The tour of the README (and of the cookbook) is what a user would see: it is typed into a real shell, and compared.
 
-A fenced ``console`` block holds commands (``$ ``) and what they print; ``…`` stands for anything on its line. All blocks of
-a document are one shell session, in a mount and an IPC namespace of their own.
+A fenced ``console`` block holds commands (``$ ``, gone on with by ``> ``) and what they print; ``…`` stands for
+anything on its line. All blocks of a document are one shell session, in a mount and an IPC namespace of their own.
 """
 
 import os
@@ -24,6 +24,8 @@ def _commands(document: Path) -> list[tuple[str, list[str]]]:
         for line in block.splitlines():
             if line.startswith("$ "):
                 commands.append((line[2:], []))
+            elif line.startswith("> ") and not commands[-1][1]:
+                commands[-1] = (f"{commands[-1][0]}\n{line[2:]}", [])
             else:
                 commands[-1][1].append(line)
     return commands

@@ -1,6 +1,7 @@
 """The three notations as a client of the gate writes and reads them; independent of the daemon's own codecs.
 
-A call's arguments are: int; str, a word (flags, a name, a command); bytes, data; tuple, one operation of semop; list, values.
+A call's arguments are: int; str, a word (flags, a name, a command); bytes, data; tuple, one operation of semop; list,
+values.
 """
 
 import base64
@@ -81,7 +82,8 @@ def operations_joined(args: tuple) -> list:
     """Operations in a row are one argument: a list of lists."""
     joined: list[Any] = []
     for is_operation, group in groupby(args, lambda arg: isinstance(arg, tuple)):
-        joined += [[list(operation) for operation in group]] if is_operation else group
+        items = list(group)
+        joined += [[list(operation) for operation in items]] if is_operation else items
     return joined
 
 

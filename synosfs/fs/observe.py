@@ -33,7 +33,9 @@ joined by |; any argument may be given as name=value; strings with blanks stand 
   proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
 
 Calls belong to the process that opened the file. In  r=$(echo getpid > syscall; cat syscall)  that is the subshell:
-what it opened goes when it ends. A redirection of a builtin belongs to the shell itself.
+what it opened goes when it ends. A redirection of a builtin belongs to the shell itself. A signal that the shell
+handles ends a wait with EINTR, the end of a background job too: until echo 0:-1 > sem/sysv/0; do :; done
+A reply is its process's and shows in its children; in a pipeline write ... | tee proc/$$/syscall  for the shell itself.
 
 {calls}"""
 

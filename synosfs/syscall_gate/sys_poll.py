@@ -4,7 +4,7 @@ import re
 import select
 from collections.abc import Callable
 from contextlib import ExitStack
-from errno import EBADF, EINVAL
+from errno import EINVAL, EOPNOTSUPP
 from functools import partial
 from typing import NamedTuple
 
@@ -78,7 +78,8 @@ def _descriptor(caller: Caller, number: str) -> _Polled:
     if description.file_type == "sem":
         return _Polled(PosixSemaphoreSource(description.thing), description)
     if description.host_fd < 0:
-        raise SynosError(EBADF, f"poll: a descriptor of type {description.file_type} cannot be polled")
+        # 0, 1 and 2 are the process's own: an end of a pipe that the daemon held meanwhile would not be closed.
+        raise SynosError(EOPNOTSUPP, f"poll: {number} is a {description.file_type} stream; its process can poll it")
     return _Polled(DescriptorSource(description.host_fd), description)
 
 

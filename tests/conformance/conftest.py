@@ -13,10 +13,8 @@ from opened import Descriptors
 
 
 def remove_queue(msqid: int) -> None:
-    try:
+    with suppress(OSError):  # the case has removed it
         msgctl(msqid, CONSTANTS["IPC_RMID"])
-    except OSError:
-        pass  # the case has removed it
 
 
 @pytest.fixture
@@ -83,9 +81,7 @@ def new_segment(door: Door) -> Iterator[Callable[..., int]]:
     """Makes segments through the door: ``new_segment(5000, key, "IPC_CREAT|0600")``."""
     made = []
 
-    def make(
-        size: int = 4096, key: int | str = "IPC_PRIVATE", flags: str = "IPC_CREAT|0600", uid: int = 0
-    ) -> int:
+    def make(size: int = 4096, key: int | str = "IPC_PRIVATE", flags: str = "IPC_CREAT|0600", uid: int = 0) -> int:
         result = door.call_as(uid, "shmget", key, size, flags) if uid else door.ok("shmget", key, size, flags)
         assert not result.errno, result
         made.append(result.ret)

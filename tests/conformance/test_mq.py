@@ -9,7 +9,8 @@ from doors import NOBODY, Door
 from native_posix import mq_open, mq_timedreceive
 from opened import Descriptors
 
-NAME = b"/synosfs-test"
+#: Nobody else's: /dev/shm is in no IPC namespace.
+NAME = b"/synosfs-test-%d" % os.getpid()
 CREATE = "O_CREAT|O_EXCL|O_RDWR"
 
 

@@ -10,7 +10,8 @@ from children import wait_until
 from doors import Door, MountDoor
 from opened import Descriptors
 
-NAME = b"/synosfs-test"
+#: Nobody else's: /dev/shm is in no IPC namespace.
+NAME = b"/synosfs-test-%d" % os.getpid()
 CREATE = "O_CREAT|O_EXCL|O_RDWR"
 
 

@@ -96,8 +96,11 @@ def test_a_new_queue_is_empty_and_belongs_to_its_maker(door: Door, new_queue: Ca
     assert before <= status.pop("ctime") <= time.time()
     status.pop("seq")
     assert status == {
-        **{"key": KEY, "uid": NOBODY, "gid": NOBODY, "cuid": NOBODY, "cgid": NOBODY, "mode": 0o642},
-        **{"stime": 0, "rtime": 0, "cbytes": 0, "qnum": 0, "qbytes": 16384, "lspid": 0, "lrpid": 0},
+        **dict.fromkeys(("uid", "gid", "cuid", "cgid"), NOBODY),
+        **dict.fromkeys(("stime", "rtime", "cbytes", "qnum", "lspid", "lrpid"), 0),
+        "key": KEY,
+        "mode": 0o642,
+        "qbytes": 16384,
     }
 
 

@@ -43,7 +43,9 @@ def test_a_receiver_waits_for_a_message_that_it_wants(
     assert (status["qnum"], status["lspid"], status["lrpid"]) == (0, os.getpid(), receiver.pid)
 
 
-@pytest.mark.parametrize(("mtype", "flags", "other", "wanted"), [(5, "0", 6, 5), (-5, "0", 6, 1), (5, "MSG_EXCEPT", 5, 6)])
+@pytest.mark.parametrize(
+    ("mtype", "flags", "other", "wanted"), [(5, "0", 6, 5), (-5, "0", 6, 1), (5, "MSG_EXCEPT", 5, 6)]
+)
 def test_a_message_of_another_type_does_not_wake_a_receiver(
     door: Door, queue: int, mtype: int, flags: str, other: int, wanted: int
 ) -> None:

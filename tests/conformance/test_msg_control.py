@@ -16,7 +16,9 @@ def status(door: Door, queue: int) -> dict[str, int]:
 # --- IPC_STAT
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("0600", "EACCES"), ("0622", "EACCES"), ("0604", ""), ("0640", "EACCES")])
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("0600", "EACCES"), ("0622", "EACCES"), ("0604", ""), ("0640", "EACCES")]
+)
 def test_ipc_stat_needs_read_permission(door: Door, new_queue: Callable[..., int], mode: str, expected: str) -> None:
     queue = new_queue(flags=f"IPC_CREAT|{mode}")
     assert door.call_as(NOBODY, "msgctl", queue, "IPC_STAT").errno == expected

@@ -10,18 +10,19 @@ import pytest
 from doors import NOBODY, Door
 from opened import Descriptors
 
-NAME = b"/synosfs-test"
+#: Nobody else's: /dev/shm is in no IPC namespace.
+NAME = b"/synosfs-test-%d" % os.getpid()
 CREATE = "O_CREAT|O_EXCL"
 SEM_VALUE_MAX = 0x7FFFFFFF
-SEM_FILE = Path("/dev/shm/sem.synosfs-test")
-SHM_FILE = Path("/dev/shm/synosfs-test")
+SEM_FILE = Path(f"/dev/shm/sem.{NAME[1:].decode()}")
+SHM_FILE = Path(f"/dev/shm/{NAME[1:].decode()}")
 
 NO_POINTERS = "its semaphore is an address, which has to be right"
 
 
 @pytest.fixture
 def open_semaphore(door: Door, posix_names: Callable[[bytes], bytes]) -> Iterator[Callable[..., int]]:
-    """Opens /synosfs-test and closes it at the end: ``open_semaphore(CREATE, 0o600, 3)``."""
+    """Opens NAME and closes it at the end: ``open_semaphore(CREATE, 0o600, 3)``."""
     opened = []
 
     def open_(*arguments: int | str) -> int:
@@ -62,7 +63,7 @@ def test_a_name_is_a_leading_slash_and_up_to_251_other_bytes(door: Door, name: b
         assert door.call("sem_open", name, CREATE, 0o600).errno == errno
 
 
-@pytest.mark.parametrize("name", [b"synosfs-test", b"//synosfs-test"])
+@pytest.mark.parametrize("name", [NAME[1:], b"/" + NAME])
 def test_glibc_takes_any_number_of_leading_slashes(door: Door, sem: int, name: bytes) -> None:
     other = door.ok("sem_open", name).ret
     door.ok("sem_post", other)

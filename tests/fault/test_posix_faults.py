@@ -12,8 +12,9 @@ from children import wait_until
 from doors import MountDoor, write
 from native_posix import libc, mq_open, sem_open, unlink_all
 
-NAME = b"/synosfs-fault"
-FILE = Path("/dev/shm/sem.synosfs-fault")
+#: Nobody else's: /dev/shm is in no IPC namespace.
+NAME = b"/synosfs-fault-%d" % os.getpid()
+FILE = Path(f"/dev/shm/sem.{NAME[1:].decode()}")
 
 Blocks = Callable[[MountDoor], str]
 

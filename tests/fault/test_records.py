@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import random
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -18,7 +19,12 @@ class Session:
     """One open file of the gate, and no help at all with what goes through it."""
 
     def __init__(self, mount: Mount) -> None:
+        self._mount = mount
         self._fd = os.open(mount.gate, os.O_RDWR)
+
+    def reopen(self) -> None:
+        self.close()
+        self.__init__(self._mount)
 
     def write(self, data: bytes, piece: int = 0) -> list[str]:
         """Write it, in pieces if asked; the errno of each write(2) that failed."""
@@ -122,20 +128,19 @@ def test_a_malformed_record_is_einval_with_a_reason_and_the_session_works_on(
 
 @pytest.mark.parametrize("record", [b"no_such_call\n", b"getpid 1\n", b'msgsnd 0 1 "open\n'])
 def test_a_single_text_record_that_is_malformed_fails_the_write(session: Session, record: bytes) -> None:
-    (errno,) = session.write(record)
-    assert [(errno, refusal[1]) for refusal in refusals(session.read())] == [(errno, refusal[1]) for refusal in []] or errno
+    failed = session.write(record)
+    assert failed == [errno for errno, _ in refusals(session.read())]
     session.works()
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_noise_hurts_nobody(session: Session, mount: Mount, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_hurts_nobody(session: Session, seed: int) -> None:
     noise = random.Random(seed)
     alphabet = [bytes(range(256)), b'{}[]",:0123456789 \n', b"\x81\x91\xa4call\xc6\xdc\xdf\xff", b'msgrcv|0x()="\\\n '][seed % 4]
     piece = noise.choice([0, 1000, 4096])
-    session.write(bytes(noise.choices(alphabet, k=noise.randrange(1, 50_000))), piece)
+    session.write(bytes(noise.choices(alphabet, k=noise.randrange(1, 10_000))), piece)
     session.read()
-    session.close()
-    session.__init__(mount)
+    session.reopen()
     session.works()
 
 
@@ -174,22 +179,28 @@ def record_of(notation: str, size: int, queue: int) -> bytes:
     return json.dumps(request).encode() + b"\n" if notation == "json" else pack(request)
 
 
-@pytest.mark.parametrize("notation", ["text", "json", "msgpack"])
-@pytest.mark.parametrize("piece", [0, 4096, 100_001], ids=["whole", "4 KiB", "odd pieces"])
 @pytest.mark.parametrize(
-    ("size", "errno"),
-    [(MIB, "EINVAL"), (MIB + 1, "EMSGSIZE"), (3 * MIB, "EMSGSIZE"), (9 * MIB, "EMSGSIZE")],
+    ("notation", "piece"),
+    [
+        ("text", 0),
+        ("json", 0),
+        ("msgpack", 0),
+        ("text", 4096),
+        ("json", 4096),
+        ("msgpack", 4096),
+        ("json", 100_001),  # text ends with any piece that is not a full buffer
+        ("msgpack", 100_001),
+    ],
 )
+@pytest.mark.parametrize(("size", "errno"), [(MIB, "EINVAL"), (MIB + 1, "EMSGSIZE"), (5 * MIB, "EMSGSIZE")])
 def test_a_megabyte_passes_the_gate_and_more_is_emsgsize(
     session: Session, queue: int, notation: str, piece: int, size: int, errno: str
 ) -> None:
-    if piece and size == 9 * MIB:
+    if size > 2 * MIB:
         piece *= 16
-    failed = session.write(record_of(notation, size, queue), piece)
-    answers = refusals(session.read())
+    session.write(record_of(notation, size, queue), piece)
     # What passes is too large for the host's queue, and that is the host's own word: EINVAL.
-    assert errno in [answer[0] for answer in answers] or errno in failed
-    assert len(answers) <= 1 or notation == "text"
+    assert [answer[0] for answer in refusals(session.read())] == [errno]
     session.works()
 
 
@@ -247,3 +258,18 @@ def test_while_one_session_sends_a_huge_record_in_pieces_others_are_answered(
     ((errno, _),) = refusals(slow.read())
     assert errno == "EINVAL"
     slow.close()
+
+
+@pytest.mark.parametrize("line", [b"#\n", b"getpid\n", b"gtpid\n", b'{"cal":1}\n'])
+def test_a_megabyte_of_small_records_keeps_nobody_waiting(gate: MountDoor, mount: Mount, line: bytes) -> None:
+    def send_megabyte() -> None:
+        write(os.open(mount.gate, os.O_WRONLY), line * (MIB // len(line)))
+
+    sender = gate.spawn(send_megabyte)
+    seconds = []
+    for _ in range(20):
+        began = time.monotonic()
+        assert gate.ok("getpid").ret == os.getpid()
+        seconds.append(time.monotonic() - began)
+    assert sorted(seconds)[10] < 0.5
+    sender.kill()

@@ -112,9 +112,7 @@ def test_writing_sends_one_message_of_type_1_a_write(native: NativeDoor, queue: 
 
 
 @pytest.mark.parametrize("redirection", [">", ">>", "1<>"])
-def test_a_shell_sends_a_line_with_its_newline(
-    native: NativeDoor, queue: int, file: Path, redirection: str
-) -> None:
+def test_a_shell_sends_a_line_with_its_newline(native: NativeDoor, queue: int, file: Path, redirection: str) -> None:
     send(native, queue, (2, b"before"))
     assert run("bash", "-c", f"echo hello {redirection} {file}@7").returncode == 0
     assert taken(native, queue) == [(2, b"before"), (7, b"hello\n")]
@@ -146,8 +144,8 @@ def test_a_message_larger_than_the_read_is_e2big_and_stays(native: NativeDoor, q
 
 @pytest.mark.parametrize("selection", ["@0", "@-3"])
 def test_a_type_that_is_not_positive_cannot_be_sent(file: Path, selection: str) -> None:
-    with pytest.raises(OSError, match="Invalid argument"), Path(f"{file}{selection}").open("wb", buffering=0) as sending:
-        sending.write(b"x")
+    with pytest.raises(OSError, match="Invalid argument"):
+        Path(f"{file}{selection}").write_bytes(b"x")
 
 
 def test_with_o_nonblock_what_would_wait_is_eagain(native: NativeDoor, queue: int, file: Path) -> None:
@@ -167,7 +165,7 @@ def test_a_blocked_reader_a_blocked_writer_and_one_who_looks_do_not_block_each_o
     native: NativeDoor, mount: Mount, queue: int, file: Path
 ) -> None:
     send(native, queue, (1, bytes(8192)), (1, bytes(8192)))
-    reader = Child(lambda: Path(f"{file}@7").open("r+b", buffering=0).read(10))
+    reader = Child(lambda: os.read(os.open(f"{file}@7", os.O_RDWR), 10))
     writer = Child(lambda: os.write(os.open(f"{file}@7", os.O_WRONLY), b"for it"))
     try:
         for child in (reader, writer):
@@ -185,7 +183,7 @@ def test_a_blocked_reader_a_blocked_writer_and_one_who_looks_do_not_block_each_o
 def test_a_reader_waits_and_is_seen_until_its_message_comes(
     native: NativeDoor, mount: Mount, queue: int, file: Path
 ) -> None:
-    reader = Child(lambda: Path(f"{file}@7").open("r+b", buffering=0).read(10))
+    reader = Child(lambda: os.read(os.open(f"{file}@7", os.O_RDWR), 10))
     try:
         while not (blocked := mount.blocked(reader.pid)):
             assert not reader.ended()
@@ -227,9 +225,7 @@ def test_a_name_in_sysv_that_is_no_id_is_enoent(mount: Mount, queue: int, name: 
     assert not (mount.path / "msgq/sysv" / (name or f"{queue}@")).exists()
 
 
-def test_creating_a_file_in_key_makes_the_queue_with_the_modes_bits_and_umask(
-    native: NativeDoor, by_key: Path
-) -> None:
+def test_creating_a_file_in_key_makes_the_queue_with_the_modes_bits_and_umask(native: NativeDoor, by_key: Path) -> None:
     before = os.umask(0o027)
     try:
         os.close(os.open(by_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -241,7 +237,9 @@ def test_creating_a_file_in_key_makes_the_queue_with_the_modes_bits_and_umask(
         os.open(by_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
 
-def test_a_key_of_32_bits_is_the_one_that_programs_use(native: NativeDoor, mount: Mount, new_queue: Callable[..., int]) -> None:
+def test_a_key_of_32_bits_is_the_one_that_programs_use(
+    native: NativeDoor, mount: Mount, new_queue: Callable[..., int]
+) -> None:
     queue = new_queue(0xDEADBEEF)
     send(native, queue, (1, b"found"))
     assert (mount.path / "msgq/key/0xdeadbeef").read_bytes() == b"found"
@@ -333,7 +331,9 @@ def test_others_may_open_what_the_mode_allows(
     assert others_errno(lambda: os.open(path, flags)) == expected
 
 
-def test_others_may_neither_remove_nor_change_a_queue(native: NativeDoor, new_queue: Callable[..., int], mount: Mount) -> None:
+def test_others_may_neither_remove_nor_change_a_queue(
+    native: NativeDoor, new_queue: Callable[..., int], mount: Mount
+) -> None:
     queue = new_queue(mode="0666")
     path = mount.path / f"msgq/sysv/{queue}"
     for action in (path.unlink, lambda: path.chmod(0o600), lambda: os.chown(path, NOBODY, NOBODY)):

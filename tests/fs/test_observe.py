@@ -32,7 +32,9 @@ def test_stats_begins_with_four_fields(own_mount: Mount) -> None:
 
 def test_a_fresh_mount_has_counted_nothing(own_mount: Mount) -> None:
     stats = own_mount.stats()
-    assert {stats[name] for name in ("total_calls", "ipc_calls", "processes", "blocked_callers", "blocked_total")} == {"0"}
+    assert {stats[name] for name in ("total_calls", "ipc_calls", "processes", "blocked_callers", "blocked_total")} == {
+        "0"
+    }
     assert float(stats["avg_response_time"]) == 0
     assert calls(own_mount) == {}
 

@@ -1,4 +1,4 @@
-"""ipcs, ipcmk, ipcrm and lsipc see sets and segments of the mount, and the mount theirs. Queues: ``test_util_linux``."""
+"""ipcs, ipcmk, ipcrm and lsipc see sets and segments of the mount, and it theirs. Queues: ``test_util_linux``."""
 
 import pytest
 from command import succeeds
@@ -9,7 +9,6 @@ FAMILIES = pytest.mark.parametrize(
     ("directory", "option", "makes"), [("sem", "s", ("-S", "2")), ("shm", "m", ("-M", "4096"))]
 )
 MADE = {"sem": "echo 'create 0x91 2' > sem/ctl", "shm": "truncate -s 4096 shm/key/0x91"}
-LSIPC = {"sem": "NSEMS", "shm": "SIZE"}
 
 
 @FAMILIES

@@ -61,11 +61,12 @@ def test_perl_and_a_shell_write_one_segment(programs):
 
 
 def test_the_mount_counts_perls_attachments(programs):
-    script = (
-        "my $m = IPC::SharedMem->new(0x66, 16, 0600 | IPC_CREAT) or die $!; $m->attach or die $!; "
-        "print `getfattr --only-values -n user.nattch shm/key/0x66 2>/dev/null || awk '\\$1 == \"0x66\" {printf \\$7}' shm/ctl`; $m->remove"
-    )
-    assert programs.perl(MEMORY, script) == "1"
+    column = 'awk \'NR == 1 { for (n = 1; n <= NF; n++) at[$n] = n } $1 == "0x66" { print $at["nattch"] }\' shm/ctl'
+    attach = "my $m = IPC::SharedMem->new(0x66, 16, 0600 | IPC_CREAT) or die $!; $m->attach or die $!; $m->remove"
+    assert programs.perl(MEMORY, f"{attach}; system(q({column}))") == ""  # removed: it has no key any more
+    attached = attach.replace("; $m->remove", "")
+    assert programs.perl(MEMORY, f"{attached}; system(q({column}))") == "1\n"
+    assert programs.shell(f"{column}; rm shm/key/0x66") == "0\n"
 
 
 def test_ftok_is_the_same_key_in_perl_and_in_the_gate(programs):

@@ -1,5 +1,9 @@
 """bash and awk alone: what a script can do with nothing but files."""
 
+import os
+import signal
+from pathlib import Path
+
 from children import wait_until
 
 
@@ -79,7 +83,8 @@ def test_an_anonymous_pipe_carries_between_commands_of_one_shell(programs):
 def test_posix_queues_and_semaphores_are_files_to_a_shell(programs):
     output = programs.shell("""
         : > msgq/posix/shell-$$; echo low > msgq/posix/shell-$$; echo high > msgq/posix/shell-$$@9
-        exec 3<>msgq/posix/shell-$$; read -r first <&3; read -r second <&3; echo "$first $second"; rm msgq/posix/shell-$$
+        exec 3<>msgq/posix/shell-$$; read -r first <&3; read -r second <&3; echo "$first $second"
+        rm msgq/posix/shell-$$
         echo 2 > sem/posix/shell-$$; echo -1 > sem/posix/shell-$$; cat sem/posix/shell-$$; rm sem/posix/shell-$$
     """)
     assert output == "high low\n1\n"
@@ -100,3 +105,17 @@ def test_poll_in_a_shell_waits_for_whichever_comes_first(programs):
     programs.shell("echo 0:+1:0 > sem/key/0x58")
     assert programs.wait(poller) == "1 revents=0,1\n"
     programs.shell("rm msgq/key/0x57 sem/key/0x58")
+
+
+def test_a_signal_to_who_was_handed_a_queue_ends_that_wait_alone(programs):
+    mount = programs.mount
+    programs.shell(": > msgq/key/0x59")
+    shells = [programs.start("bash", "-c", "exec 3<>msgq/key/0x59; head -c 5 <&3; echo; echo ended") for _ in range(3)]
+    wait_until(lambda: mount.blocked_callers() == 3, "three programs wait in descriptors of their shells")
+    [head] = map(int, Path(f"/proc/{shells[1].pid}/task/{shells[1].pid}/children").read_text().split())
+    os.kill(head, signal.SIGTERM)
+    assert programs.wait(shells[1]).endswith("\nended\n")
+    assert mount.blocked_callers() == 2
+    programs.shell("for n in 1 2; do printf hello > msgq/key/0x59; done")
+    assert [programs.wait(shells[each]) for each in (0, 2)] == ["hello\nended\n"] * 2
+    programs.shell("rm msgq/key/0x59")

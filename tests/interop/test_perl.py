@@ -37,14 +37,17 @@ def test_a_shell_sends_and_perl_receives(start: Start, queue: int) -> None:
 
 @pytest.mark.parametrize("sends", ["echo 'msgsnd {0} 7 awaited' > syscall", "printf awaited > msgq/sysv/{0}@7"])
 def test_perl_waits_and_a_shell_wakes_it(start: Start, queue: int, sends: str) -> None:
-    waiting = start("perl", "-e", OPEN + '$q->rcv(my $text, 100, 7) or die $!; print $text').wait_until_blocked()
+    waiting = start("perl", "-e", OPEN + "$q->rcv(my $text, 100, 7) or die $!; print $text").wait_until_blocked()
     start("bash", "-c", sends.format(queue)).output()
     assert waiting.output() == "awaited"
 
 
 @pytest.mark.parametrize(
     "receives",
-    ["echo 'msgrcv {0} 100 7' > syscall; tail -n +2 syscall", "dd bs=8192 count=1 status=none <> msgq/sysv/{0}@7; echo"],
+    [
+        "echo 'msgrcv {0} 100 7' > syscall; tail -n +2 syscall",
+        "dd bs=8192 count=1 status=none <> msgq/sysv/{0}@7; echo",
+    ],
 )
 def test_a_shell_waits_and_perl_wakes_it(start: Start, mount: Mount, queue: int, receives: str) -> None:
     waiting = start("bash", "-c", receives.format(queue))
@@ -63,7 +66,7 @@ def test_perl_waits_for_room_that_the_gate_makes(start: Start, native: NativeDoo
 
 
 def test_perl_makes_a_queue_that_the_mount_shows_and_removes_one_that_it_made(start: Start, native: NativeDoor) -> None:
-    make = f'use IPC::Msg; IPC::Msg->new({KEY}, 01000 | 0640) or die $!'
+    make = f"use IPC::Msg; IPC::Msg->new({KEY}, 01000 | 0640) or die $!"
     start("perl", "-e", make).output()
     assert start("stat", "-c", "%a", f"msgq/key/{KEY:#x}").output() == "640\n"
     start("perl", "-e", OPEN + "$q->remove or die $!").output()
@@ -74,20 +77,27 @@ def test_perl_makes_a_queue_that_the_mount_shows_and_removes_one_that_it_made(st
 
 
 def test_perl_sees_the_true_pids_in_the_mount_and_the_same_figures(start: Start, queue: int) -> None:
-    program = GATE + OPEN.replace("use strict; ", "") + rf"""
+    program = (
+        GATE
+        + OPEN.replace("use strict; ", "")
+        + rf"""
     call("msgsnd {queue} 3 hello");
     my ($lspid, $qnum) = call("msgctl {queue} IPC_STAT") =~ /lspid=(\d+)/ ? ($1, $q->stat->qnum) : ();
     print $lspid == $$ ? "me" : "not me", " $qnum";
     """
+    )
     assert start("perl", "-e", program).output() == "me 1"
 
 
 def test_perl_uses_the_gate_as_a_session(start: Start, queue: int) -> None:
-    program = GATE + rf"""
+    program = (
+        GATE
+        + rf"""
     print call("getpid") == $$ ? "ok" : "not ok", "\n";
     call('msgsnd {queue} 4 "a\nb"');
     print call("msgrcv {queue} 100 4");
     eval {{ call("msgget 0x7fffff01") }};
     print $@ =~ /No such file or directory/ ? "refused\n" : $@;
     """
+    )
     assert start("perl", "-e", program).output() == "ok\n3 mtype=4\na\nb\nrefused\n"

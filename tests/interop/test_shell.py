@@ -85,12 +85,14 @@ def test_awk_calls_by_the_gate(start: Start, native: NativeDoor, queue: int) -> 
 
 
 def test_awk_reads_the_tables(start: Start, queue: int) -> None:
-    program = """NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next } { print $column["msqid"], $column["perms"] }"""
+    program = (
+        """NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next } { print $column["msqid"], $column["perms"] }"""
+    )
     assert start("awk", program, "msgq/ctl").output() == f"{queue} 0600\n"
 
 
 def test_awk_takes_a_message_from_a_file_and_sends_one(start: Start, native: NativeDoor, queue: int) -> None:
     native.ok("msgsnd", queue, 3, b"a job\n")
-    script = f"awk '{{ print \"done:\", $0 }}' <<<\"$(head -n1 <> msgq/sysv/{queue}@3)\" > msgq/sysv/{queue}@4"
+    script = f'awk \'{{ print "done:", $0 }}\' <<<"$(head -n1 <> msgq/sysv/{queue}@3)" > msgq/sysv/{queue}@4'
     start("bash", "-c", script).output()
     assert native.ok("msgrcv", queue, 100, 4, "IPC_NOWAIT").data == b"done: a job\n"

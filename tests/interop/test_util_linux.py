@@ -38,7 +38,12 @@ def test_the_mount_shows_what_ipcs_shows(native: NativeDoor, mount: Mount, queue
     assert shown.keys() == listed.keys()
     for msqid, (key, _, _, perms, used, messages) in listed.items():
         row = shown[msqid]
-        assert (int(row["key"], 16), row["perms"], row["cbytes"], row["qnum"]) == (int(key, 16), f"0{perms}", used, messages)
+        assert (int(row["key"], 16), row["perms"], row["cbytes"], row["qnum"]) == (
+            int(key, 16),
+            f"0{perms}",
+            used,
+            messages,
+        )
 
 
 @pytest.mark.parametrize("how", ["-q {queue}", "-Q {key}"])
