@@ -108,6 +108,22 @@ class Operations(pyfuse3.Operations):
         self._inodes[parent].rename(_text(name), _text(new_name), ctx)
 
     @_boundary
+    async def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        raise SynosError(errno.EPERM, "no directory can be made here")
+
+    @_boundary
+    async def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        raise SynosError(errno.EPERM, "the directories here stay")
+
+    @_boundary
+    async def symlink(self, parent: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        raise SynosError(errno.EPERM, "no link can be made here")
+
+    @_boundary
+    async def link(self, inode: int, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        raise SynosError(errno.EPERM, "no link can be made here")
+
+    @_boundary
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         return self._inodes[inode].readlink(ctx).encode()
 
@@ -161,7 +177,7 @@ class Operations(pyfuse3.Operations):
     @_boundary
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         handle = await self._inodes[inode].open(flags, ctx, inode)
-        return self._opened(handle)
+        return self._opened(handle, inode)
 
     @_boundary
     async def create(
@@ -174,7 +190,7 @@ class Operations(pyfuse3.Operations):
         except BaseException:
             self._inodes.forget([(entry.st_ino, 1)])
             raise
-        return self._opened(handle), entry
+        return self._opened(handle, entry.st_ino), entry
 
     @_boundary
     async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
@@ -213,7 +229,9 @@ class Operations(pyfuse3.Operations):
     @_boundary
     async def release(self, fh: int) -> None:
         self._pollers.forget(fh)
-        await self._handles.remove(fh).close()
+        handle, inode = self._handles.remove(fh)
+        self._inodes.closed(inode)
+        await handle.close()
 
     @_boundary
     async def poll(self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext) -> int:
@@ -265,11 +283,12 @@ class Operations(pyfuse3.Operations):
     def _entry(self, node: Node, ctx: RequestContext) -> EntryAttributes:
         """A node's attributes for the kernel, which holds one more reference from now on."""
         attributes = node.attributes(ctx)
-        return _attributes(self._inodes.refer(node), node, attributes)
+        return _attributes(self._inodes.refer(node, ctx.pid), node, attributes)
 
-    def _opened(self, handle: Handle) -> FileInfo:
+    def _opened(self, handle: Handle, inode: int) -> FileInfo:
+        self._inodes.opened(inode)
         # direct_io: a read or write of the caller is a read or write of ours, of the same size, at once.
-        return FileInfo(fh=self._handles.add(handle), direct_io=True, keep_cache=False)
+        return FileInfo(fh=self._handles.add(handle, inode), direct_io=True, keep_cache=False)
 
 
 class _Listing:

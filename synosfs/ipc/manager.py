@@ -41,7 +41,7 @@ class IPCManager:
         self.notifier = Notifier()
 
     def acted(self, role: str, thing: Hashable, pid: int) -> None:
-        """``pid`` has done ``role`` (such as ``msg_sent``) to ``thing`` (such as an id), by a host call in this thread."""
+        """``pid`` has done ``role`` (say ``msg_sent``) to ``thing`` (say an id), by a host call in this thread."""
         actors = self._actors.setdefault(role, {})
         actors[thing] = pid, threading.get_native_id()
         if len(actors) > _MOST:

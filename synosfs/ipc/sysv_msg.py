@@ -7,8 +7,9 @@ calling thread's credentials, and an id that is gone is the host's EINVAL. ``*_n
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from synosfs.abi import (
     IPC_CREAT,
@@ -32,7 +33,7 @@ from synosfs.ipc.sysv import in_its_slot
 _MOST = 1 << 20
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, frozen=True):
     """One message: its type (> 0) and its bytes."""
 
     mtype: int
@@ -60,8 +61,7 @@ class QueueStatus(NamedTuple):
     lrpid: int
 
 
-@dataclass(frozen=True, slots=True)
-class MessageQueue:
+class MessageQueue(msgspec.Struct, frozen=True):
     """The queue with this id."""
 
     msqid: int

@@ -34,7 +34,8 @@ SESSION_BITS = 24
 #: Look this often without a notice, in seconds.
 _SLOW_LOOK = 2.0
 
-#: Look for at most this share of the time, however many callers are parked and however often they are signalled.
+#: Look at this many callers in a row, and for at most this share of the time, however often they are signalled.
+_SLICE = 50
 _SHARE = 0.2
 
 
@@ -54,20 +55,24 @@ class InterruptWatch:
         while True:
             with trio.move_on_after(_SLOW_LOOK):
                 await self._noticed.wait()
+            looks = _LOOKS if self._noticed.is_set() else _LOOKS[-1:]
             self._noticed = trio.Event()
-            for pause in _LOOKS:
+            for pause in looks:
                 await trio.sleep(pause)
-                began = time.perf_counter()
-                self._look(last=pause == _LOOKS[-1])
-                await trio.sleep((time.perf_counter() - began) / _SHARE)
                 if not len(self._parking):
                     break
+                await self._look(last=pause == _LOOKS[-1])
 
-    def _look(self, *, last: bool) -> None:
+    async def _look(self, *, last: bool) -> None:
+        """Look at every parked caller, in slices between which others are served."""
         strangers = []
+        began = time.perf_counter()
         waiters = Counter(parked.caller.waiter for parked in self._parking)
         inodes = Counter(parked.caller.inode for parked in self._parking)
-        for parked in self._parking:
+        for count, parked in enumerate(self._parking, start=1):
+            if count % _SLICE == 0:
+                await trio.sleep((time.perf_counter() - began) / _SHARE)
+                began = time.perf_counter()
             tid, inode = parked.caller.waiter, parked.caller.inode
             # A thread waits in one call at a time: of two, one is another thread's.
             state = _state(tid) if waiters[tid] == inodes[inode] == 1 else "elsewhere"

@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import trio
 
 from synosfs.credentials import Credentials
@@ -36,7 +37,7 @@ from synosfs.process.table import Process
 T = TypeVar("T")
 
 
-class InTurn(NamedTuple):
+class InTurn(msgspec.Struct, frozen=True):
     """Wait without taking, in a line of those who wait for the same thing, then attempt.
 
     ``watch`` blocks in a host thread until ``attempt`` may succeed, and takes nothing. Only the head of the line
@@ -50,7 +51,7 @@ class InTurn(NamedTuple):
     give_back: Callable[[Any], None]
 
 
-class WhenReady(NamedTuple):
+class WhenReady(msgspec.Struct, frozen=True):
     """Wait until a host descriptor of the daemon's is readable (or writable), in a line as ``InTurn``, then attempt.
 
     ``description``, if given, is held for as long as the call waits, so that closing its number meanwhile does not end
@@ -66,7 +67,7 @@ class WhenReady(NamedTuple):
     so_far: Callable[[], Any] | None = None
 
 
-class OnAvatar(NamedTuple):
+class OnAvatar(msgspec.Struct, frozen=True):
     """The host call itself blocks, in a thread of the caller's avatar.
 
     ``attempt`` may be None: then the call is made by the avatar from the start (one that leaves a SEM_UNDO entry must).
@@ -79,7 +80,7 @@ class OnAvatar(NamedTuple):
     description: Description | None = None
 
 
-class Until(NamedTuple):
+class Until(msgspec.Struct, frozen=True):
     """Wait for something that trio can await.
 
     ``on_timeout`` makes the answer of a call for which a time-out is no error (poll(2)).

@@ -79,7 +79,12 @@ def test_hundreds_of_processes_come_and_go_and_leave_nothing(gate: MountDoor, mo
     before = descriptors(mount), threads(mount)
 
     def come_and_go() -> None:
-        requests = [b"getpid\n", b"msgrcv %d 10 0 IPC_NOWAIT\n" % queue, b"pipe\n", b"msgrcv %d 10 0 timeout=0.001\n" % queue]
+        requests = [
+            b"getpid\n",
+            b"msgrcv %d 10 0 IPC_NOWAIT\n" % queue,
+            b"pipe\n",
+            b"msgrcv %d 10 0 timeout=0.001\n" % queue,
+        ]
         for number in range(75):
             if os.fork() == 0:
                 with suppress(OSError):

@@ -103,7 +103,11 @@ def test_a_killed_process_is_gone_with_all_its_blocked_threads(gate: MountDoor, 
 
 
 def test_a_batch_that_is_killed_ends_where_it_was_blocked(gate: MountDoor, mount: Mount, queue: int) -> None:
-    calls = [f'["msgsnd", [{queue}, 1, "before"]]', f'["msgrcv", [{queue}, 10, 7]]', f'["msgsnd", [{queue}, 1, "after"]]']
+    calls = [
+        f'["msgsnd", [{queue}, 1, "before"]]',
+        f'["msgrcv", [{queue}, 10, 7]]',
+        f'["msgsnd", [{queue}, 1, "after"]]',
+    ]
     batch = ",".join('{"call": %s, "args": %s}' % tuple(call[1:-1].split(", ", 1)) for call in calls)  # noqa: UP031
     child = gate.spawn(lambda: write(os.open(mount.gate, os.O_RDWR), f"[{batch}]\n".encode()))
     wait_until(lambda: mount.blocked(child.pid), "the batch blocks in its second call")

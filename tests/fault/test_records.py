@@ -136,7 +136,9 @@ def test_a_single_text_record_that_is_malformed_fails_the_write(session: Session
 @pytest.mark.parametrize("seed", range(8))
 def test_noise_hurts_nobody(session: Session, seed: int) -> None:
     noise = random.Random(seed)
-    alphabet = [bytes(range(256)), b'{}[]",:0123456789 \n', b"\x81\x91\xa4call\xc6\xdc\xdf\xff", b'msgrcv|0x()="\\\n '][seed % 4]
+    alphabet = [bytes(range(256)), b'{}[]",:0123456789 \n', b"\x81\x91\xa4call\xc6\xdc\xdf\xff", b'msgrcv|0x()="\\\n '][
+        seed % 4
+    ]
     piece = noise.choice([0, 1000, 4096])
     session.write(bytes(noise.choices(alphabet, k=noise.randrange(1, 10_000))), piece)
     session.read()
@@ -160,7 +162,13 @@ def test_a_record_that_is_cut_off_is_answered_when_the_reply_is_asked_for(sessio
 
 
 def test_a_record_that_is_cut_off_and_never_asked_about_is_nothing(session: Session, mount: Mount) -> None:
-    for part in (b'{"call":"get', b"\x82\xa4call", b"[" * 100, b"\xdd\xff\xff\xff\xff", b"\x81\xa4data\xc6\xff\xff\xff\xff"):
+    for part in (
+        b'{"call":"get',
+        b"\x82\xa4call",
+        b"[" * 100,
+        b"\xdd\xff\xff\xff\xff",
+        b"\x81\xa4data\xc6\xff\xff\xff\xff",
+    ):
         short = Session(mount)
         short.write(part)
         short.close()

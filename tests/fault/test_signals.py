@@ -139,7 +139,9 @@ def test_ctrl_z_stops_a_blocked_program_and_its_call_ends_with_eintr(
 
 @pytest.mark.parametrize("restart", [False, True], ids=["", "SA_RESTART"])
 @pytest.mark.parametrize("waits", ["msgrcv", "msgsnd"])
-def test_a_handler_ends_the_wait_with_eintr(gate: MountDoor, queue: int, full_queue: int, waits: str, restart: bool) -> None:
+def test_a_handler_ends_the_wait_with_eintr(
+    gate: MountDoor, queue: int, full_queue: int, waits: str, restart: bool
+) -> None:
     args = (queue, 10) if waits == "msgrcv" else (full_queue, 2, b"never")
     blocked = gate.block(waits, *args, restart=restart)
     blocked.interrupt()
