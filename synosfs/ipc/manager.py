@@ -43,7 +43,7 @@ class IPCManager:
     def acted(self, role: str, thing: Hashable, pid: int) -> None:
         """``pid`` has done ``role`` (say ``msg_sent``) to ``thing`` (say an id), by a host call in this thread."""
         actors = self._actors.setdefault(role, {})
-        actors[thing] = pid, threading.get_native_id()
+        actors[thing] = pid, threading.current_thread().native_id or 0  # kept by Python: no system call
         if len(actors) > _MOST:
             self._actors[role] = dict(list(actors.items())[_MOST // 2 :])
 

@@ -1,6 +1,7 @@
-"""What fault cases share: a door to the common mount, one to a mount that a case may end, and queues of the host's own."""
+"""What fault cases share: a door to the common mount, one to a mount that a case may end, and the host's own queues."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from doors import MountDoor
@@ -38,10 +39,8 @@ def new_queue(nothing_left: None) -> Iterator[Callable[..., int]]:
 
     yield make
     for msqid in made:
-        try:
+        with suppress(OSError):  # the case may have removed it
             msgctl(msqid, CONSTANTS["IPC_RMID"])
-        except OSError:
-            pass  # the case has removed it
 
 
 @pytest.fixture

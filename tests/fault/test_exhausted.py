@@ -1,4 +1,4 @@
-"""Too many of everything: open sessions, processes that come and go, callers at one name. The daemon lives and lets go."""
+"""Too many of everything: sessions, processes that come and go, callers at one name. The daemon lives and lets go."""
 
 import errno
 import os

@@ -1,5 +1,6 @@
-"""SIGKILL of a caller that is blocked, wherever it blocks and whoever opened the session: it is gone at once, and what it
-asked for has not happened and does not happen later."""
+"""SIGKILL of a caller that is blocked, wherever it blocks and whoever opened the session: it is gone at once, and what
+it asked for has not happened and does not happen later.
+"""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""Signals to a caller that is blocked: which of them end its wait, and that an interactive shell gets its prompt back."""
+"""Signals to a caller that is blocked: which of them end its wait; and an interactive shell gets its prompt back."""
 
 import os
 import pty

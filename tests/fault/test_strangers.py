@@ -1,8 +1,8 @@
-"""Who a call belongs to: sessions of the dead are nobody's, and other users get no further than the host would let them."""
+"""Who a call belongs to: sessions of the dead are nobody's, and others get no further than the host would let them."""
 
 import errno
 import os
-from collections.abc import Iterator
+import select
 
 import pytest
 from children import wait_until
@@ -10,7 +10,6 @@ from command import run
 from doors import NOBODY, MountDoor, write
 from mounts import Mount
 from native_msg import CONSTANTS, msgctl, msgsnd
-
 
 # --- sessions whose opener has ended
 
@@ -22,10 +21,9 @@ def test_a_session_whose_opener_has_ended_answers_esrch(gate: MountDoor, mount: 
         if parent == 0:
             session = os.open(mount.gate, os.O_RDWR)
             alive = write(session, b"getpid\n")
-            go_on, die = os.pipe()
+            opener = os.pidfd_open(os.getpid())
             if os.fork() == 0:
-                os.close(die)
-                os.read(go_on, 1)  # until its parent is dead
+                select.select([opener], [], [])  # until it is dead
                 used = write(session, b"getpid\n"), write(session, b'{"call":"getpid"}\n')
                 again = write(os.open(mount.gate, os.O_RDWR), b"getpid\n")
                 os.write(send, repr((alive, *used, again)).encode())
@@ -75,11 +73,11 @@ def test_a_process_that_has_ended_has_no_directory_and_its_files_are_gone(gate: 
 
 
 @pytest.fixture
-def as_nobody(gate: MountDoor) -> Iterator[MountDoor]:
+def as_nobody(gate: MountDoor) -> MountDoor:
     gate.ok("getpid")
     if os.geteuid() != 0:
         pytest.skip("needs root, to be others")
-    yield gate
+    return gate
 
 
 def attempt(path: object, flags: int, data: bytes = b"") -> str:
@@ -115,7 +113,8 @@ def msgctl_queue_of_all(queue: int) -> int:
 
 
 def test_a_child_that_gave_up_root_does_not_see_roots_last_reply(as_nobody: MountDoor, mount: Mount) -> None:
-    reading = f'echo "as root: $(cat {mount.gate})"; setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups cat {mount.gate}'
+    drop = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups"
+    reading = f'echo "as root: $(cat {mount.gate})"; {drop} cat {mount.gate}'
     done = run("bash", "-c", f"echo 'uname' > {mount.gate}; {reading}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("as root: 0 sysname=")
