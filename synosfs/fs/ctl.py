@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from errno import EINVAL
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
+from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.fs.syscall_file import SessionHandle
 from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.record import Request
@@ -39,6 +39,7 @@ class CtlFile(Node):
 
     fresh = True
     steady = True
+    entry_timeout = FOREVER
 
     def __hash__(self) -> int:
         return id(self.commands)

@@ -1,17 +1,21 @@
 """Inode and handle numbers: which node or handle a number of the kernel's means.
 
 The kernel counts its references to an inode (one for each lookup, create and readdirplus entry) and gives them back
-with forget; a number is dropped when the count is zero. A fresh node gets a number that no other
-thread was given and that is not open; an equal node that is not fresh keeps its number for as long as the kernel knows
-it.
+with forget; a number is dropped when the count is zero. Equal nodes share a number.
+
+The kernel also locks an inode while it is being written, so a number of a *fresh* node, whose writes can block, is open
+for writing once at most. A look-up gives a number that is not; an open that comes too late, because another has opened
+the same number since the look-up, is refused with ESTALE, upon which the kernel looks the name up again
+(``do_filp_open`` in fs/namei.c). So the name of a fresh node may be kept by the kernel as any other.
 
 stat(2) is to show one number for one file, or cp(1) takes it for replaced between two looks. So a fresh node that is
 ``steady`` has numbers whose upper bits are the node's, and these alone are shown (``shown_inode``).
 """
 
-from collections import Counter
 from collections.abc import Iterable
+from errno import ESTALE
 
+from synosfs.errors import SynosError
 from synosfs.fs.node import Handle, Node
 from synosfs.syscall_gate.interrupts import SESSION_BITS
 
@@ -24,13 +28,13 @@ class Inodes:
     def __init__(self, root: Node) -> None:
         self._nodes: dict[int, Node] = {ROOT: root}
         self._references: dict[int, int] = {ROOT: 1}
+        #: The number that the next look-up of a node gets.
         self._numbers: dict[Node, int] = {root: ROOT}
         self._next = ROOT + 1
-        #: How often an inode is open.
-        self._opens: Counter[int] = Counter()
-        #: The last number of a fresh node that a thread was given, and the thread that a number was given to.
-        self._last: dict[tuple[int, Node], int] = {}
-        self._given_to: dict[int, int] = {}
+        #: How often a fresh number is open for writing: once, or more by way of /proc/<pid>/fd.
+        self._writers: dict[int, int] = {}
+        #: Opens that were refused: number and thread.
+        self._refused: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -38,33 +42,15 @@ class Inodes:
     def __getitem__(self, inode: int) -> Node:
         return self._nodes[inode]
 
-    def number(self, node: Node) -> int:
-        """A number for the node without a reference: for entries that the kernel does not keep (``.`` and ``..``)."""
-        return self._numbers.get(node, ROOT)
-
-    def refer(self, node: Node, tid: int) -> int:
-        """The node's number, with one more reference. ``tid`` is the thread that looks it up."""
-        inode = self._own(node, tid) if node.fresh else self._numbers.get(node)
-        if inode is None:
-            inode = self._unused(node)
+    def refer(self, node: Node) -> int:
+        """The node's number, with one more reference."""
+        inode = self._numbers.get(node)
+        if inode is None or inode in self._writers:
+            inode = self._numbers[node] = self._unused(node)
             self._nodes[inode] = node
             self._references[inode] = 0
-            if node.fresh:
-                self._last[tid, node] = inode
-                self._given_to[inode] = tid
-            else:
-                self._numbers[node] = inode
         self._references[inode] += 1
         return inode
-
-    def _unused(self, node: Node) -> int:
-        while True:
-            number = self._next
-            self._next += 1
-            if node.steady:
-                number = _steady(node) << SESSION_BITS | number & (1 << SESSION_BITS) - 1
-            if number not in self._nodes:
-                return number
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
         for inode, count in inodes:
@@ -74,26 +60,43 @@ class Inodes:
             elif inode in self._nodes:
                 node = self._nodes.pop(inode)
                 del self._references[inode]
-                if not node.fresh:
+                if self._numbers.get(node) == inode:
                     del self._numbers[node]
-                elif self._last.get(owner := (self._given_to.pop(inode), node)) == inode:
-                    del self._last[owner]
 
-    def opened(self, inode: int) -> None:
-        self._opens[inode] += 1
+    def open_for_writing(self, inode: int, tid: int) -> None:
+        """A thread opens the number to write. ESTALE: it has a writer, look the name up again.
 
-    def closed(self, inode: int) -> None:
-        self._opens[inode] -= 1
-        if not self._opens[inode]:
-            del self._opens[inode]
-
-    def _own(self, node: Node, tid: int) -> int | None:
-        """The number that the thread was given before for this node, unless it is open: nobody can be writing to it.
-
-        Else every name that a thread uses twice costs two look-ups: the kernel drops a name whose number has changed.
+        An open by way of /proc/<pid>/fd names the inode itself and has nothing to look up: it comes again at once, and
+        then shares the number.
         """
-        inode = self._last.get((tid, node))
-        return None if inode in self._opens else inode
+        if not self._nodes[inode].fresh:
+            return
+        if inode in self._writers and (inode, tid) not in self._refused:
+            self._refused.add((inode, tid))
+            raise SynosError(ESTALE)
+        self._refused.discard((inode, tid))
+        self._writers[inode] = self._writers.get(inode, 0) + 1
+
+    def looked_up(self, node: Node, tid: int) -> None:
+        """A thread has looked the node up: what it was refused before is settled."""
+        if self._refused:
+            settled = {(inode, by) for inode, by in self._refused if by == tid and self._nodes.get(inode) == node}
+            self._refused -= settled
+
+    def close_for_writing(self, inode: int) -> None:
+        if inode in self._writers:
+            self._writers[inode] -= 1
+            if not self._writers[inode]:
+                del self._writers[inode]
+
+    def _unused(self, node: Node) -> int:
+        while True:
+            number = self._next
+            self._next += 1
+            if node.steady:
+                number = _steady(node) << SESSION_BITS | number & (1 << SESSION_BITS) - 1
+            if number not in self._nodes:
+                return number
 
 
 def _steady(node: Node) -> int:
@@ -106,7 +109,7 @@ class Handles:
 
     def __init__(self) -> None:
         self._handles: dict[int, Handle] = {}
-        self._inodes: dict[int, int] = {}
+        self._written: dict[int, int] = {}
         self._next = 1
 
     def __len__(self) -> int:
@@ -115,13 +118,15 @@ class Handles:
     def __getitem__(self, number: int) -> Handle:
         return self._handles[number]
 
-    def add(self, handle: Handle, inode: int) -> int:
+    def add(self, handle: Handle, written: int | None) -> int:
+        """A number for the handle; ``written`` is the inode that it has open for writing."""
         number = self._next
         self._next += 1
         self._handles[number] = handle
-        self._inodes[number] = inode
+        if written is not None:
+            self._written[number] = written
         return number
 
-    def remove(self, number: int) -> tuple[Handle, int]:
-        """The handle, and the inode that it had open."""
-        return self._handles.pop(number), self._inodes.pop(number)
+    def remove(self, number: int) -> tuple[Handle, int | None]:
+        """The handle, and the inode that it had open for writing."""
+        return self._handles.pop(number), self._written.pop(number, None)

@@ -1,8 +1,8 @@
 """Nodes: what a name in the mount leads to, and the handles that opening one gives.
 
 A node is a small immutable value that names a thing (a queue, a process, a table); it holds no state of the thing, so
-it is never stale. Equal nodes share an inode number, except those whose writes can block: these are ``fresh`` and get a
-number of their own at each lookup, because the kernel locks an inode while it is being written.
+it is never stale. Equal nodes share an inode number; those whose writes can block are ``fresh``: each open for writing
+has a number of its own, because the kernel locks an inode while it is being written (``inodes``).
 
 Nothing here knows pyfuse3: ``operations`` translates. Errors are SynosError; the defaults below are what a file
 without the ability answers.
@@ -87,6 +87,7 @@ class Node:
     fresh: ClassVar[bool] = False
     #: For fresh nodes: stat(2) shows one inode number for all of them.
     steady: ClassVar[bool] = False
+    #: For how long the kernel may keep the name and the attributes, in seconds.
     entry_timeout: ClassVar[float] = 0.0
     attr_timeout: ClassVar[float] = 0.0
 

@@ -18,7 +18,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
 from synosfs.fs.inodes import ROOT, Handles, Inodes
-from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, no_such
+from synosfs.fs.node import Attributes, Change, Directory, Node, no_such, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.syscall_gate.interrupts import shown_inode
@@ -85,7 +85,9 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     async def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        return self._entry(self._child(parent, name, ctx), ctx)
+        node = self._child(parent, name, ctx)
+        self._inodes.looked_up(node, ctx.pid)
+        return self._entry(node, ctx)
 
     async def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
         # No _boundary: nothing here can fail, and pyfuse3 has no answer to give if it did.
@@ -176,8 +178,7 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        handle = await self._inodes[inode].open(flags, ctx, inode)
-        return self._opened(handle, inode)
+        return await self._open(self._inodes[inode], inode, flags, ctx)
 
     @_boundary
     async def create(
@@ -186,11 +187,10 @@ class Operations(pyfuse3.Operations):
         node = self._inodes[parent].create(_text(name), mode, ctx)
         entry = self._entry(node, ctx)
         try:
-            handle = await node.open(flags, ctx, entry.st_ino)
+            return await self._open(node, entry.st_ino, flags, ctx), entry
         except BaseException:
             self._inodes.forget([(entry.st_ino, 1)])
             raise
-        return self._opened(handle, entry.st_ino), entry
 
     @_boundary
     async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
@@ -229,8 +229,9 @@ class Operations(pyfuse3.Operations):
     @_boundary
     async def release(self, fh: int) -> None:
         self._pollers.forget(fh)
-        handle, inode = self._handles.remove(fh)
-        self._inodes.closed(inode)
+        handle, written = self._handles.remove(fh)
+        if written is not None:
+            self._inodes.close_for_writing(written)
         await handle.close()
 
     @_boundary
@@ -283,12 +284,20 @@ class Operations(pyfuse3.Operations):
     def _entry(self, node: Node, ctx: RequestContext) -> EntryAttributes:
         """A node's attributes for the kernel, which holds one more reference from now on."""
         attributes = node.attributes(ctx)
-        return _attributes(self._inodes.refer(node, ctx.pid), node, attributes)
+        return _attributes(self._inodes.refer(node), node, attributes)
 
-    def _opened(self, handle: Handle, inode: int) -> FileInfo:
-        self._inodes.opened(inode)
+    async def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        written = inode if writes(flags) else None
+        if written is not None:
+            self._inodes.open_for_writing(written, ctx.pid)
+        try:
+            handle = await node.open(flags, ctx, inode)
+        except BaseException:
+            if written is not None:
+                self._inodes.close_for_writing(written)
+            raise
         # direct_io: a read or write of the caller is a read or write of ours, of the same size, at once.
-        return FileInfo(fh=self._handles.add(handle, inode), direct_io=True, keep_cache=False)
+        return FileInfo(fh=self._handles.add(handle, written), direct_io=True, keep_cache=False)
 
 
 class _Listing:

@@ -12,7 +12,7 @@ from synosfs.fs.ctl import columns
 from synosfs.fs.descriptors import Descriptors, records_text
 from synosfs.fs.memory import MemoryFile, attachments_text
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
-from synosfs.fs.syscall_file import SyscallFile
+from synosfs.fs.syscall_file import ProcessSyscallFile
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.process.table import Process
 from synosfs.syscall_gate.session import Gate
@@ -89,7 +89,7 @@ class ProcessDirectory(Node):
             yield name, ProcessFile(self.gate, self.process, render, mode)
         yield "fd", Descriptors(self.process)
         yield "mem", MemoryFile(self.gate, self.process)
-        yield "syscall", SyscallFile(self.gate, self.process)
+        yield "syscall", ProcessSyscallFile(self.gate, self.process)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class SyscallFile(Node):
     process: Process | None = None
 
     fresh = True  # a blocked write must not block the next caller's
+    entry_timeout = FOREVER
     attr_timeout = FOREVER
 
     def attributes(self, who: Who) -> Attributes:
@@ -64,3 +65,10 @@ class SyscallFile(Node):
     def change(self, change: Change, who: Who) -> None:
         """It is a stream: ``>``, ``>>`` and truncate(1) are all welcome and change nothing."""
         super().change(replace(change, size=None), who)
+
+
+@dataclass(frozen=True)
+class ProcessSyscallFile(SyscallFile):
+    """``proc/<pid>/syscall``: its name goes with the process."""
+
+    entry_timeout = 0.0
