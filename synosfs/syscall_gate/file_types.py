@@ -105,6 +105,13 @@ def _write_file(caller: Caller, description: Description, data: bytes) -> Answer
     return _file_call(caller, description, lambda fd: pipe.write(fd, data))
 
 
+# --- message queues ---
+
+
+def _write_queue(caller: Caller, description: Description, data: bytes) -> Answer:
+    raise SynosError(errno.EINVAL, f"{description.path} is a message queue: mq_send puts messages in, write does not")
+
+
 # --- 0, 1, 2 ---
 
 
@@ -161,6 +168,7 @@ FILE_TYPES: dict[str, FileType] = {
     "file": FileType(_read_file, _write_file, _file_call),
     "standard": FileType(_read_standard, _write_standard, _standard_call),
     "shm": FileType(_read_file, _write_file, _file_call),
+    "mqueue": FileType(_read_file, _write_queue, _file_call),  # read gives the line QSIZE:... of mq_overview(7)
     "event": FileType(_read_event, _write_stream, _stream_call),  # open for reading only
 }
 

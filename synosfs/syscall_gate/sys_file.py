@@ -151,7 +151,10 @@ def _set_flags(caller: Caller, description: Description, flags: int) -> Answer:
         raise SynosError(errno.EINVAL, "F_SETFL changes O_NONBLOCK, O_APPEND and O_DIRECT here")
 
     def set_on_host(host_fd: int) -> int:
-        pipe.set_status_flags(host_fd, flags & _SETTABLE | abi.O_NONBLOCK * description.is_ours)
+        on_host = flags & _SETTABLE
+        if description.is_ours:  # a descriptor of the daemon's own waits or not as its family needs it
+            on_host = on_host & ~abi.O_NONBLOCK | pipe.status_flags(host_fd) & abi.O_NONBLOCK
+        pipe.set_status_flags(host_fd, on_host)
         description.flags = description.flags & ~_SETTABLE | flags & _SETTABLE
         return 0
 

@@ -1,8 +1,7 @@
-"""The system calls that the gate answers: one row a call, in the order of their x86-64 numbers.
+"""The system calls that the gate answers: one row a call, in the order of their x86-64 numbers, then those without.
 
 Number, name, handler, parameters (``name:kind``, ``=default``, ``?`` optional), whether it may block, and a line of
-help.
-``help`` and the documentation are printed from this table.
+help. ``help`` and the documentation are printed from this table.
 """
 
 import errno
@@ -87,8 +86,6 @@ ROWS: tuple[Row, ...] = (
     row(220, "semtimedop", sys_sem.sys_semtimedop, "semid:int ops:operations timeout:timeout?", blocks=True,
         help="semop, and EAGAIN after timeout= seconds"),
     row(228, "clock_gettime", sys_process.sys_clock_gettime, "clockid:clock", help="CLOCK_REALTIME, CLOCK_MONOTONIC"),
-    row(None, "mkfifo", sys_pipe.sys_mkfifo, "path:path mode:mode=0666",
-        help="make a FIFO in pipes/ by a name, or elsewhere by a path with a slash"),
     row(240, "mq_open", sys_mq.sys_mq_open,
         "name:name flags:posix_flags=O_RDONLY mode:mode=0600 maxmsg:long? msgsize:long?",
         help="open /name; O_RDONLY O_WRONLY O_RDWR O_CREAT O_EXCL O_NONBLOCK; the most messages, the bytes of each"),
@@ -105,6 +102,8 @@ ROWS: tuple[Row, ...] = (
         help="the attributes; mq_flags sets O_NONBLOCK, or clears it when 0"),
     row(292, "dup3", sys_file.sys_dup3, "fd:int newfd:int flags:open_flags=0", help="dup2 with O_CLOEXEC"),
     row(293, "pipe2", sys_pipe.sys_pipe2, "flags:open_flags=0", help="O_CLOEXEC O_NONBLOCK O_DIRECT (packets)"),
+    row(None, "mkfifo", sys_pipe.sys_mkfifo, "path:path mode:mode=0666",
+        help="make a FIFO in pipes/ by a name, or elsewhere by a path with a slash"),
     row(None, "mq_send", sys_mq.sys_mq_send, "mqd:object data:data priority:uid=0", blocks=True,
         help="send a message of a priority from 0 to 32767"),
     row(None, "mq_receive", sys_mq.sys_mq_receive, "mqd:object size:size?", blocks=True,

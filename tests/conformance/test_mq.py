@@ -186,6 +186,29 @@ def test_a_buffer_smaller_than_msgsize_is_emsgsize_and_the_message_stays(door: D
     assert door.ok("mq_receive", mqd, 17).data == b"x"
 
 
+def test_read_gives_the_status_line_and_write_is_einval(door: Door, fds: Descriptors, full: int) -> None:
+    size = len(b"old") * door.ok("mq_getattr", full).results["curmsgs"]
+    line = door.ok("read", full, 200).data
+    assert line is not None
+    assert line.startswith(b"QSIZE:%-10d NOTIFY:0" % size)
+    assert door.ok("read", full, 200).data == b""
+    assert door.ok("lseek", full, 0, "SEEK_SET").ret == 0
+    assert door.ok("read", full, 200).data == line == door.ok("pread64", full, 200, 0).data
+    assert door.call("write", full, b"x").errno == "EINVAL"
+    assert door.call("read", fds.call("mq_open", NAME, "O_WRONLY"), 200).errno == "EBADF"
+
+
+def test_fcntl_sets_what_mq_setattr_does(door: Door, mqd: int) -> None:
+    door.ok("fcntl", mqd, "F_SETFL", os.O_NONBLOCK)
+    assert door.ok("fcntl", mqd, "F_GETFL").ret & os.O_NONBLOCK
+    assert door.ok("mq_getattr", mqd).results["flags"] == os.O_NONBLOCK
+    assert door.call("mq_receive", mqd, 16).errno == "EAGAIN"
+    door.ok("fcntl", mqd, "F_SETFL", 0)
+    waiter = door.block("mq_receive", mqd, 16)
+    door.ok("mq_send", mqd, b"x")
+    assert waiter.result().data == b"x"
+
+
 @pytest.mark.parametrize("flags", ["O_RDONLY", "O_WRONLY", "O_RDWR"])
 def test_a_descriptor_is_for_what_it_was_opened_for(door: Door, fds: Descriptors, mqd: int, flags: str) -> None:
     door.ok("mq_send", mqd, b"x")

@@ -327,6 +327,21 @@ def test_what_is_written_is_read_natively_and_by_others(door: Door, fds: Descrip
     assert door.ok("pread64", other, 10, 98).data == b"\0\0"
 
 
+def test_reading_and_writing_move_one_offset_that_lseek_sets(door: Door, fds: Descriptors, memory: int) -> None:
+    door.ok("ftruncate", memory, 8)
+    assert door.ok("write", memory, b"hello").ret == 5
+    assert door.ok("read", memory, 10).data == bytes(3)
+    assert door.ok("read", memory, 10).data == b""
+    assert door.ok("lseek", memory, -7, "SEEK_CUR").ret == 1
+    assert door.ok("read", fds.keep(door.ok("dup", memory).ret), 2).data == b"el"
+    assert door.ok("pwrite64", memory, b"X", 0).ret == 1
+    assert door.ok("lseek", memory, 0, "SEEK_CUR").ret == 3
+    assert door.ok("lseek", memory, 2, "SEEK_END").ret == 10
+    assert door.ok("write", memory, b"!").ret == 1
+    assert SHM_FILE.read_bytes() == b"Xello" + bytes(5) + b"!"
+    assert door.call("lseek", memory, -1, "SEEK_SET").errno == "EINVAL"
+
+
 def test_ftruncate_grows_with_zeros_and_shrinks(door: Door, memory: int) -> None:
     door.ok("write", memory, b"hello")
     for length, contents in ((8, b"hello\0\0\0"), (2, b"he"), (4, b"he\0\0"), (0, b"")):
