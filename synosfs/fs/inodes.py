@@ -5,14 +5,16 @@ with forget; a number is dropped when the count is zero. Equal nodes share a num
 
 The kernel also locks an inode while it is being written, so a number of a *fresh* node, whose writes can block, is open
 for writing once at most. A look-up gives a number that is not; an open that comes too late, because another has opened
-the same number since the look-up, is refused with ESTALE, upon which the kernel looks the name up again
-(``do_filp_open`` in fs/namei.c). So the name of a fresh node may be kept by the kernel as any other.
+the same number since the look-up, is refused with ESTALE, upon which the kernel looks the name up again, once
+(``do_filp_open`` in fs/namei.c), and is given a number reserved for the thread: the second try cannot be too late. So
+the name of a fresh node may be kept by the kernel as any other.
 
 stat(2) is to show one number for one file, or cp(1) takes it for replaced between two looks. So a fresh node that is
 ``steady`` has numbers whose upper bits are the node's, and these alone are shown (``shown_inode``).
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from errno import ESTALE
 
 from synosfs.errors import SynosError
@@ -20,6 +22,15 @@ from synosfs.fs.node import Handle, Node
 from synosfs.syscall_gate.interrupts import SESSION_BITS
 
 ROOT = 1
+
+
+@dataclass(slots=True)
+class _Retry:
+    """A thread whose open of a number was refused, and the number that was then reserved for it."""
+
+    node: Node
+    refused: int
+    reserved: int = 0
 
 
 class Inodes:
@@ -33,8 +44,9 @@ class Inodes:
         self._next = ROOT + 1
         #: How often a fresh number is open for writing: once, or more by way of /proc/<pid>/fd.
         self._writers: dict[int, int] = {}
-        #: Opens that were refused: number and thread.
-        self._refused: set[tuple[int, int]] = set()
+        #: The threads that were refused and are to come again, and the numbers reserved for such.
+        self._retries: dict[int, _Retry] = {}
+        self._reserved: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -42,13 +54,19 @@ class Inodes:
     def __getitem__(self, inode: int) -> Node:
         return self._nodes[inode]
 
-    def refer(self, node: Node) -> int:
-        """The node's number, with one more reference."""
-        inode = self._numbers.get(node)
-        if inode is None or inode in self._writers:
-            inode = self._numbers[node] = self._unused(node)
-            self._nodes[inode] = node
-            self._references[inode] = 0
+    def refer(self, node: Node, tid: int) -> int:
+        """The node's number, with one more reference. ``tid`` is the thread that looks it up."""
+        retry = self._retries.get(tid)
+        if retry is not None and retry.node == node:
+            if retry.reserved not in self._nodes:
+                retry.reserved = self._add(node)
+                self._reserved[retry.reserved] = tid
+            inode = retry.reserved
+        else:
+            known = self._numbers.get(node)
+            if known is None or known in self._writers or known in self._reserved:
+                known = self._numbers[node] = self._add(node)
+            inode = known
         self._references[inode] += 1
         return inode
 
@@ -60,6 +78,7 @@ class Inodes:
             elif inode in self._nodes:
                 node = self._nodes.pop(inode)
                 del self._references[inode]
+                self._reserved.pop(inode, None)
                 if self._numbers.get(node) == inode:
                     del self._numbers[node]
 
@@ -69,25 +88,29 @@ class Inodes:
         An open by way of /proc/<pid>/fd names the inode itself and has nothing to look up: it comes again at once, and
         then shares the number.
         """
-        if not self._nodes[inode].fresh:
+        node = self._nodes[inode]
+        if not node.fresh:
             return
-        if inode in self._writers and (inode, tid) not in self._refused:
-            self._refused.add((inode, tid))
+        retry = self._retries.pop(tid, None)
+        taken = inode in self._writers or self._reserved.get(inode, tid) != tid
+        if taken and (retry is None or retry.refused != inode):
+            self._retries[tid] = _Retry(node, inode)
             raise SynosError(ESTALE)
-        self._refused.discard((inode, tid))
+        self._reserved.pop(inode, None)
         self._writers[inode] = self._writers.get(inode, 0) + 1
-
-    def looked_up(self, node: Node, tid: int) -> None:
-        """A thread has looked the node up: what it was refused before is settled."""
-        if self._refused:
-            settled = {(inode, by) for inode, by in self._refused if by == tid and self._nodes.get(inode) == node}
-            self._refused -= settled
 
     def close_for_writing(self, inode: int) -> None:
         if inode in self._writers:
             self._writers[inode] -= 1
             if not self._writers[inode]:
                 del self._writers[inode]
+
+    def _add(self, node: Node) -> int:
+        """A new number for the node, with no reference yet."""
+        inode = self._unused(node)
+        self._nodes[inode] = node
+        self._references[inode] = 0
+        return inode
 
     def _unused(self, node: Node) -> int:
         while True:

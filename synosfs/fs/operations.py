@@ -85,9 +85,7 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     async def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        node = self._child(parent, name, ctx)
-        self._inodes.looked_up(node, ctx.pid)
-        return self._entry(node, ctx)
+        return self._entry(self._child(parent, name, ctx), ctx)
 
     async def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
         # No _boundary: nothing here can fail, and pyfuse3 has no answer to give if it did.
@@ -284,7 +282,7 @@ class Operations(pyfuse3.Operations):
     def _entry(self, node: Node, ctx: RequestContext) -> EntryAttributes:
         """A node's attributes for the kernel, which holds one more reference from now on."""
         attributes = node.attributes(ctx)
-        return _attributes(self._inodes.refer(node), node, attributes)
+        return _attributes(self._inodes.refer(node, ctx.pid), node, attributes)
 
     async def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         written = inode if writes(flags) else None
