@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from errno import EINVAL, EMSGSIZE
 
 from synosfs.credentials import Credentials
@@ -36,7 +36,7 @@ class PosixSemaphoreFile(Node):
 
     gate: Gate
     name: str
-    new: bool = field(default=False, compare=False)
+    new: bool = False  # just made by who opens it: told apart, so that nobody else opens it as new
 
     fresh = True  # taking blocks, and must not block who gives
     steady = True
