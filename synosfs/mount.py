@@ -17,7 +17,7 @@ from synosfs.fs import tree
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.manager import IPCManager
-from synosfs.mountpoint import device, mounted
+from synosfs.mountpoint import device, mounted, sees
 from synosfs.options import MountOptions
 from synosfs.process.host_thread import install_interrupt_handler
 from synosfs.process.table import ProcessTable
@@ -79,7 +79,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         nursery.start_soon(_end_on_signal, signals, parking, name="signals")
         nursery.start_soon(processes.watch, name="deaths of processes")
         nursery.start_soon(interrupts.run, name="interrupts")
-        nursery.start_soon(_free_when_detached, options.mountpoint, parking, name="mount table")
+        nursery.start_soon(_free_when_detached, options.mountpoint, ipc.device, parking, name="mount table")
         ready()
         log.info("mounted on %s", options.mountpoint)
         await pyfuse3.main(min_tasks=1, max_tasks=_MOST_REQUESTS)
@@ -105,8 +105,9 @@ async def _end_on_signal(signals: AsyncIterator[int], parking: Parking) -> None:
         pyfuse3.terminate()
 
 
-async def _free_when_detached(mountpoint: str, parking: Parking) -> None:
-    """``umount -l`` leaves a mount alive for as long as a file in it is open: free those who wait in one.
+async def _free_when_detached(mountpoint: str, st_dev: int, parking: Parking) -> None:
+    """``umount -l`` leaves a mount alive for as long as a file in it is open: free those who wait in one, and
+    let nobody wait any more, unless they see the mount elsewhere.
 
     The kernel announces a change of the mount table as an exceptional condition of mountinfo (proc(5)), once to the
     first who polls: trio's epoll, which polls twice, would miss it, so a thread waits for it.
@@ -118,4 +119,4 @@ async def _free_when_detached(mountpoint: str, parking: Parking) -> None:
             await trio.to_thread.run_sync(changes.poll, abandon_on_cancel=True)
             if mounted(mountpoint) is None:
                 log.info("detached from %s", mountpoint)
-                parking.end_all()
+                parking.detach(lambda tid: not sees(tid, st_dev))

@@ -70,6 +70,19 @@ def device(path: str) -> int:
     return number
 
 
+def sees(tid: int, device: int) -> bool:
+    """Whether a thread has this device mounted anywhere: under another name, or in a mount namespace of its own.
+
+    False where the caller may not ask.
+    """
+    try:
+        table = Path(f"/proc/{tid}/mountinfo").read_bytes()
+    except OSError:
+        return False
+    number = b"%d:%d" % (os.major(device), os.minor(device))
+    return any(line.split(b" ")[2] == number for line in table.splitlines())
+
+
 def is_ours(path: str) -> bool:
     """Whether the topmost mount on ``path`` is a synosfs, alive or dead."""
     mount = mounted(path)

@@ -72,7 +72,7 @@ class Bench:
     def mount(self) -> Path:
         """The mount point of a running synosfs; started at the first use, shared by all benchmarks."""
         if "ours" not in self._mounts:
-            self._mounts["ours"] = self._serve([*_synosfs(), "--foreground"], "ours")
+            self._mounts["ours"] = self._serve([*_synosfs(), "--foreground", "--log-level", "warning"], "ours")
         return self._mounts["ours"]
 
     def peer(self) -> Path:
@@ -80,6 +80,10 @@ class Bench:
         if "peer" not in self._mounts:
             self._mounts["peer"] = self._serve([str(self.compiled("peer", fuse=True)), "-f"], "peer")
         return self._mounts["peer"]
+
+    def tmpfs(self) -> Path:
+        """A directory on a tmpfs, for the peers that are plain files."""
+        return Path("/dev/shm")
 
     def servers(self) -> list[int]:
         """The process ids of the servers that run."""
@@ -129,6 +133,16 @@ def until(condition: Callable[[], bool], problem: str, timeout_s: float = 20.0) 
         if time.monotonic() > deadline:
             raise SystemExit(f"bench: {problem} within {timeout_s:.0f} s")
         time.sleep(0.02)
+
+
+def at_least(limit: str, value: int) -> None:
+    """Raise a limit of this IPC namespace, /proc/sys/kernel/``limit``, where it is lower."""
+    file = Path("/proc/sys/kernel", limit)
+    if int(file.read_text()) >= value:
+        return
+    if not os.environ.get(_IN_NAMESPACE):
+        raise SystemExit(f"bench: {file} is below {value}; as root the benchmark raises it in a namespace of its own")
+    file.write_text(str(value))
 
 
 @contextlib.contextmanager

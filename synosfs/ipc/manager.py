@@ -7,6 +7,7 @@ published.
 
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from typing import Protocol
 
@@ -21,6 +22,16 @@ from synosfs.ipc.undo import UndoLedger
 _MOST = 1 << 16
 
 
+class _Thread(threading.local):
+    """The calling thread: its id, asked of the host once."""
+
+    def __init__(self) -> None:
+        self.tid = threading.get_native_id()
+
+
+_here = _Thread()
+
+
 class Actor(Hashable, Protocol):
     """A SynOS process, as far as this layer knows one."""
 
@@ -32,7 +43,7 @@ class IPCManager:
 
     def __init__(self) -> None:
         self._daemon = os.getpid()
-        self._actors: dict[str, dict[Hashable, tuple[int, int]]] = {}
+        self._actors: defaultdict[str, dict[Hashable, tuple[int, int]]] = defaultdict(dict)
         self.undo = UndoLedger()
         self.fifos = FifoRegistry()
         #: Where the mount is, and its device number; nowhere yet.
@@ -42,8 +53,8 @@ class IPCManager:
 
     def acted(self, role: str, thing: Hashable, pid: int) -> None:
         """``pid`` has done ``role`` (say ``msg_sent``) to ``thing`` (say an id), by a host call in this thread."""
-        actors = self._actors.setdefault(role, {})
-        actors[thing] = pid, threading.current_thread().native_id or 0  # kept by Python: no system call
+        actors = self._actors[role]
+        actors[thing] = pid, _here.tid
         if len(actors) > _MOST:
             self._actors[role] = dict(list(actors.items())[_MOST // 2 :])
 
@@ -54,7 +65,7 @@ class IPCManager:
 
     def true_pid(self, role: str, thing: Hashable, pid: int) -> int:
         """The SynOS process that did it last, where the host's ``pid`` is the daemon's."""
-        actor, thread = self._actors.get(role, {}).get(thing, (pid, 0))
+        actor, thread = self._actors[role].get(thing, (pid, 0))
         # The host names the process, or the thread if it slept and was handed the message (ipc/msg.c, pipelined_send).
         return actor if pid in (self._daemon, thread) else pid
 

@@ -50,7 +50,7 @@ MAX_BATCH = 1 << 16
 _STDIO_BLOCK = 512
 
 #: The kernel splits a larger write into requests of 256 pages; the first is shorter when the buffer is not aligned.
-_SPLIT_WRITE = 256 * 4096 - 4096
+SPLIT_WRITE = 256 * 4096 - 4096
 
 #: The blank with the highest code.
 _BLANK = ord(" ")
@@ -76,12 +76,17 @@ class RequestStream:
         #: The notation of a refused record whose rest is still to be dropped.
         self._refused: Notation | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether the next piece begins a record: nothing is pending."""
+        return not self._pending and self._refused is None
+
     def feed(self, piece: bytes) -> Iterable[Record]:
         """The records that are complete now that ``piece`` has been written; take all of them before the next piece.
 
         They are decoded as they are taken: a megabyte may hold half a million.
         """
-        if piece and not self._pending and self._refused is None:
+        if piece and self.idle:
             notation = _NOTATIONS[piece[0]]
             if notation is Notation.MSGPACK or (piece[0] > _BLANK and piece.find(b"\n") == len(piece) - 1):
                 record = _decode(notation, piece)
@@ -90,7 +95,7 @@ class RequestStream:
                 # Several objects, a part of one, or a bad one: the way below finds out where each ends.
         self._pending += piece
         size = len(piece)
-        return self._records(more=(size > 0 and size % _STDIO_BLOCK == 0) or size >= _SPLIT_WRITE)
+        return self._records(more=(size > 0 and size % _STDIO_BLOCK == 0) or size >= SPLIT_WRITE)
 
     def finish(self) -> list[Record]:
         """What is pending, as it stands: nothing will be added to it."""

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from errno import EAGAIN, ECANCELED, EIO, ENOBUFS, ETIMEDOUT
 from typing import Any, NamedTuple
 
-import trio
-
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host
 from synosfs.syscall_gate import table
@@ -39,6 +37,7 @@ class _Call(NamedTuple):
     """All that the hot path needs of a call, found by one look-up."""
 
     row: Row
+    handler: Callable[..., Any]
     bind: Callable[[Request], Bound]
     counter: CallCounter
     data_at: int  # where its data stands among the values; -1: it takes none
@@ -63,7 +62,7 @@ class SyscallDispatcher:
         for row in table.ROWS:
             kinds = [param.kind.label for param in row.params]
             data_at = kinds.index("data") if "data" in kinds else -1
-            call = _Call(row, binder(row), statistics.counter(row.name, ipc=table.is_ipc(row)), data_at)
+            call = _Call(row, row.handler, binder(row), statistics.counter(row.name, ipc=table.is_ipc(row)), data_at)
             self._calls[row.name] = call
             if row.number is not None:
                 self._calls[row.number] = call
@@ -75,7 +74,7 @@ class SyscallDispatcher:
         return answer if isinstance(answer, Reply) else await self._finish(caller, answer)
 
     async def call_all(self, caller: Caller, requests: list[Request]) -> list[Reply]:
-        """Answer a batch in order. A signal ends it: the call that waited answers EINTR, what follows is not run."""
+        """Answer a batch in order. A signal ends it: a call that waits answers EINTR, what follows is not run."""
         replies: list[Reply] = []
         held = 0
         begin, began = self._begin, _perf()
@@ -92,7 +91,9 @@ class SyscallDispatcher:
                     message = "not run: the replies of this batch hold 16 MiB already; make smaller batches"
                     return replies + [Reply(-1, errno=ENOBUFS, message=message)] * (len(requests) - len(replies))
             if _perf() - began > SLICE_NS:
-                await trio.lowlevel.checkpoint()
+                await self.parking.let_others_in(caller)
+                if caller.interrupted:
+                    return replies + [NOT_RUN] * (len(requests) - len(replies))
                 began = _perf()
         return replies
 
@@ -119,7 +120,7 @@ class SyscallDispatcher:
 
     async def _finish(self, caller: Caller, waiting: _Waiting) -> Reply:
         """Park the call until it has an answer."""
-        (row, _, counter, _), values, timeout, blocking = waiting
+        (row, _, _, counter, _), values, timeout, blocking = waiting
         timed_out = EAGAIN if row.name in _TIMED_OUT_SAYS_EAGAIN else ETIMEDOUT
         try:
             answer = await self.parking.wait(caller, described(row, values), blocking, timeout, timed_out)
@@ -142,10 +143,11 @@ class SyscallDispatcher:
 
 def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
     """Bind, handle, and if the handler would wait, attempt once. Runs with the caller's rights."""
-    row, bind, counter, data_at = call
+    _, handler, bind, counter, data_at = call
     values, timeout = bind(request)
-    answer = row.handler(caller, *values)
-    if type(answer) is not Reply and not isinstance(answer, int):  # isinstance(answer, Reply) is slow when it is none
+    answer = handler(caller, *values)
+    # By exact type where it can be: isinstance(answer, Reply) is slow when it is none.
+    if type(answer) is not Reply and not isinstance(answer, int):
         blocking = answer
         if blocking.attempt is None:
             # Made by the avatar from the start is not waiting: the handler has seen to nonblock.
@@ -157,11 +159,11 @@ def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
             return _must_wait(_Waiting(call, values, timeout, blocking), caller)
     if data_at >= 0:
         counter.bytes += len(values[data_at])
-    if isinstance(answer, Reply):
-        if answer.data is not None:
-            counter.bytes += len(answer.data)
-        return answer
-    return Reply(answer)
+    if type(answer) is not Reply:
+        return Reply(answer)
+    if answer.data is not None:
+        counter.bytes += len(answer.data)
+    return answer
 
 
 def _must_wait(waiting: _Waiting, caller: Caller) -> _Waiting:

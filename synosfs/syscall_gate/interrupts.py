@@ -40,7 +40,7 @@ _SHARE = 0.2
 
 
 class InterruptWatch:
-    """Ends parked calls whose caller was signalled, with EINTR."""
+    """Ends parked calls whose caller was signalled, with EINTR; a long write in which none is parked, likewise."""
 
     def __init__(self, parking: Parking) -> None:
         self._parking = parking
@@ -59,17 +59,18 @@ class InterruptWatch:
             self._noticed = trio.Event()
             for pause in looks:
                 await trio.sleep(pause)
-                if not len(self._parking):
+                if not self._parking.interruptible():
                     break
                 await self._look(last=pause == _LOOKS[-1])
 
     async def _look(self, *, last: bool) -> None:
-        """Look at every parked caller, in slices between which others are served."""
+        """Look at every caller, in slices between which others are served."""
         strangers = []
         began = time.perf_counter()
-        waiters = Counter(parked.caller.waiter for parked in self._parking)
-        inodes = Counter(parked.caller.inode for parked in self._parking)
-        for count, parked in enumerate(self._parking, start=1):
+        callers = self._parking.interruptible()
+        waiters = Counter(parked.caller.waiter for parked in callers)
+        inodes = Counter(parked.caller.inode for parked in callers)
+        for count, parked in enumerate(callers, start=1):
             if count % _SLICE == 0:
                 await trio.sleep((time.perf_counter() - began) / _SHARE)
                 began = time.perf_counter()

@@ -35,8 +35,14 @@ class Kind(NamedTuple):
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`` (did you mean X?)`` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = _nearest(word[:64], tuple(known))
+    return f"; did you mean {near}?" if near else ""
+
+
+@functools.lru_cache(1024)
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    # Half a millisecond, and one write may hold 100,000 wrong words: most often the same.
+    return "".join(difflib.get_close_matches(word, known, n=1))
 
 
 def shown(value: Any) -> str:
@@ -110,6 +116,8 @@ def _flags(names: Mapping[str, int]) -> Convert:
 
 
 def _data(value: Any) -> bytes:
+    if type(value) is bytes:
+        return value
     if isinstance(value, bytes):
         return bytes(value)
     if isinstance(value, str):
@@ -221,6 +229,7 @@ _SEM_COMMANDS = _IPC_COMMANDS | {
         *("SEM_STAT", "SEM_INFO", "SEM_STAT_ANY"),
     )
 }
+
 
 def _path(value: Any) -> str:
     """A path; bytes that are not UTF-8 as surrogates, as os.fsdecode has them."""

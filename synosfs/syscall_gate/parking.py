@@ -9,7 +9,7 @@ EINTR                   a signal, SIGKILL included, reached the caller (``interr
 ETIMEDOUT, or EAGAIN    its time-out passed (the errno of the native timed call, where there is one)
 EAGAIN                  at once, on a session opened with O_NONBLOCK: such a call is never parked
 ESRCH                   its process died while another process held the session
-ECANCELED               the mount is going away (``close``)
+ECANCELED               the mount is going away (``close``), or is gone from the caller's sight (``detach``)
 ======================  ==========================================================================================
 
 How a blocked call waits is one of four shapes that a handler may answer with: ``InTurn``, ``WhenReady``,
@@ -17,10 +17,12 @@ How a blocked call waits is one of four shapes that a handler may answer with: `
 """
 
 import errno
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -36,13 +38,20 @@ from synosfs.process.table import Process
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+#: How often to try to send back what a full queue does not take, in seconds.
+_LOOK_FOR_ROOM = 0.02
+
 
 class InTurn(msgspec.Struct, frozen=True):
     """Wait without taking, in a line of those who wait for the same thing, then attempt.
 
     ``watch`` blocks in a host thread until ``attempt`` may succeed, and takes nothing. Only the head of the line
     watches, so a thousand callers who wait for one thing cost one thread and one wake-up, and are served in order.
-    A caller that is cancelled has taken nothing.
+
+    A caller that is cancelled has taken nothing: what ``watch`` could not leave where it was, it returns, and that is
+    handed to ``give_back`` (see ``Parking.give_back``).
     """
 
     line: Hashable
@@ -146,9 +155,12 @@ class Parking:
 
     def __init__(self) -> None:
         self._parked: set[Parked] = set()
+        #: Callers in the middle of a long write, while others are let in.
+        self._pausing: set[Parked] = set()
         self._lines: dict[Hashable, tuple[trio.StrictFIFOLock, list[int]]] = {}
         self._watchers = ThreadPool("watcher")
         self._closing = False
+        self._detached: Callable[[int], bool] | None = None
         self._emptied = trio.Event()
         self._total = 0
         self._ended: dict[str, int] = {}
@@ -159,6 +171,10 @@ class Parking:
     def __len__(self) -> int:
         return len(self._parked)
 
+    def interruptible(self) -> list[Parked]:
+        """All that a signal to its caller is to end: parked calls, and long writes between two of their requests."""
+        return [*self._parked, *self._pausing]
+
     def statistics(self) -> ParkingStatistics:
         return ParkingStatistics(len(self._parked), self._total, dict(self._ended))
 
@@ -168,7 +184,7 @@ class Parking:
         """Park until the call has a result. Raises the error that it ends with; ``timed_out`` is the time-out's
         errno.
         """
-        if self._closing:
+        if self._closing or (self._detached and self._detached(caller.waiter)):
             raise _going_away()
         parked = Parked(caller, what, time.monotonic(), trio.CancelScope())
         self._parked.add(parked)
@@ -193,25 +209,51 @@ class Parking:
                 self._emptied = trio.Event()
             self._ended[ended_by] = self._ended.get(ended_by, 0) + 1
 
+    async def let_others_in(self, caller: Caller) -> None:
+        """Between two requests of a long write. A signal meanwhile makes the caller ``interrupted``."""
+        pausing = Parked(caller, "a long write", time.monotonic(), trio.CancelScope())
+        self._pausing.add(pausing)
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._pausing.discard(pausing)
+
     def end_process(self, process: Process) -> None:
         """Its process is dead: nobody is left to take the answers of its sessions."""
         for parked in self:
             if parked.caller.process is process:
                 parked.end(SynosError(errno.ESRCH, f"process {process.pid} has ended"))
 
-    def end_all(self) -> None:
-        """End every call that is parked now: its mount point is gone from the caller's sight."""
+    def detach(self, unseen: Callable[[int], bool]) -> None:
+        """The mount point is gone: from now on nobody is parked whose thread does not see the mount elsewhere, such as
+        in another mount namespace.
+        """
+        self._detached = unseen
         for parked in self:
-            parked.end(_going_away())
+            if unseen(parked.caller.waiter):
+                parked.end(_going_away())
 
     async def watch(self, credentials: Credentials, call: Callable[[], T]) -> T:
         """Run a host call that blocks and takes nothing, in a thread of its own. Cancelling interrupts it."""
         return await self._watchers.run(credentials, call)
 
+    def give_back(self, send: Callable[[], object]) -> None:
+        """Send back what had to be taken: now, or as soon as there is room, while its queue and the daemon exist.
+
+        ``send`` raises WouldBlock while there is no room. When the daemon ends before there is, it is lost.
+        """
+        try:
+            send()
+        except WouldBlock:
+            trio.lowlevel.spawn_system_task(_send_when_possible, send, name="an empty message back to its queue")
+        except SynosError as error:
+            _not_given_back(error)
+
     async def close(self) -> None:
         """End every parked call, park none from now on, and return when all have been answered."""
         self._closing = True
-        self.end_all()
+        for parked in self:
+            parked.end(_going_away())
         while self._parked:
             await self._emptied.wait()
         self._watchers.close()
@@ -255,7 +297,7 @@ class Parking:
                 if taken is not None:
                     if parked.reason is None:
                         return taken
-                    blocking.give_back(taken)
+                    self.give_back(partial(blocking.give_back, taken))
             raise parked.reason
 
     async def _wait_ready(self, caller: Caller, parked: Parked, blocking: WhenReady) -> Any:
@@ -279,6 +321,24 @@ def _known_before(parked: Parked) -> Iterator[None]:
         if error.errno == errno.EINVAL:
             raise SynosError(errno.EIDRM, f"{parked.what}: the object was removed while the call waited") from None
         raise
+
+
+async def _send_when_possible(send: Callable[[], object]) -> None:
+    """Nothing tells of room in a queue but a send that blocks; a thread for that would outlive the daemon's end."""
+    while True:
+        await trio.sleep(_LOOK_FOR_ROOM)
+        try:
+            send()
+        except WouldBlock:
+            continue
+        except SynosError as error:
+            _not_given_back(error)
+        return
+
+
+def _not_given_back(error: SynosError) -> None:
+    if error.errno not in (errno.EINVAL, errno.EIDRM):  # these: the queue is gone, with all that was in it
+        log.warning("an empty message is lost: %s", error.message)
 
 
 def _going_away() -> SynosError:

@@ -93,7 +93,7 @@ class QueueSource:
             watch = partial(self._queue.wait_message, self._mtype)
             taken = await self._parking.watch(self._credentials, watch)
             if taken is not None:
-                self._queue.send_nowait(taken.mtype, taken.data)
+                self._parking.give_back(partial(self._queue.send_nowait, taken.mtype, taken.data))
 
     async def _wait_room(self) -> None:
         await _look_until(lambda: self.ready() & (OUT | ALWAYS))

@@ -3,6 +3,11 @@
 It is a stream: offsets do not matter, with one exception that shells need. bash's ``read`` takes more bytes than the
 line it wants and seeks back over the rest; a read that goes back over bytes just read gets them again.
 
+The kernel hands a write of more than about 1 MiB on in pieces. When one fails that is not the first, write(2) is short,
+and a client's loop writes the rest anew: what has been run would be run twice. So a request that fails makes the write
+fail only where it came in one piece; otherwise its errno stands in the reply alone, as for batches. What may be another
+piece of a write is taken for one: a piece behind one of full size, unless replies were read in between.
+
 ``Gate`` makes the callers: it alone decides who a session acts as, from what the kernel said at open.
 """
 
@@ -11,20 +16,22 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import trio
-
 from synosfs import credentials
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
 from synosfs.ipc import host
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.table import Process, ProcessTable
-from synosfs.syscall_gate.codecs import Notation, Record, RequestStream, encode
+from synosfs.syscall_gate.codecs import SPLIT_WRITE, Notation, Record, RequestStream, encode
 from synosfs.syscall_gate.dispatch import MAX_REPLIES, NOT_RUN, SLICE_NS, SyscallDispatcher
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.record import Reply, Request
 
 Translate = Callable[[Request], Request]
+
+_ENOUGH = Reply(
+    -1, errno=errno.ENOBUFS, message="not run: the replies to this write hold 16 MiB already; write less at once"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +103,32 @@ class Session:
     _replies: bytearray = field(default_factory=bytearray)
     _read: int = 0  # how much of _replies has been read; kept until the next write, for a reader that goes back
     _offset: int = 0  # where the file's position is after the last read or write
+    _goes_on: bool = False  # the kernel may hand the rest of the same write on in another piece
 
     async def write(self, offset: int, piece: bytes) -> int:
         """Take a piece of a request, and run every request that it completes.
 
-        Raises the error of a text request that is alone in its write; all other errors are in the replies. ENOBUFS:
-        the caller does not read its replies. ESRCH: the process that opened the session has ended.
+        Raises the error of a text request that is alone in its write, in one piece; all other errors are in the
+        replies. ENOBUFS: the caller does not read its replies. ESRCH: the process that opened the session has ended.
         """
         if len(self._replies) - self._read > MAX_REPLIES:
             raise SynosError(errno.ENOBUFS, "16 MiB of replies are unread in this session: read them first")
         self._offset = offset + len(piece)
-        if (error := await self._run(self._requests.feed(piece))) is not None:
+        whole = not self._goes_on and self._requests.idle
+        if not self._goes_on:
+            self.caller.interrupted = False  # else a signal ends the rest of the write too
+        self._goes_on = len(piece) >= SPLIT_WRITE
+        error = await self._run(self._requests.feed(piece))
+        if error is not None and whole and self._requests.idle:
+            self._goes_on = False  # what fails does not
             raise error
         return len(piece)
 
     async def read(self, offset: int, size: int) -> bytes:
         """The next bytes of the replies; nothing when all have been read."""
+        self._goes_on = False
         if left := self._requests.finish():
+            self.caller.interrupted = False
             await self._run(left)
         back = self._offset - offset
         if 0 < back <= self._read:
@@ -125,13 +141,14 @@ class Session:
     async def close(self) -> None:
         """Run a request that the writer left without a newline."""
         if left := self._requests.finish():
+            self.caller.interrupted = False
             await self._run(left)
 
     async def _run(self, records: Iterable[Record]) -> SynosError | None:
         """Answer the records of one write. Returns the error of a single text request, if it failed."""
         process = self.caller.process
-        self.caller.interrupted = False
         answers = []
+        size = 0
         failed = None
         began = time.perf_counter_ns()
         for record in records:
@@ -139,13 +156,14 @@ class Session:
                 raise SynosError(
                     errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew"
                 )
-            replies = await self._answer(record)
+            replies = await self._answer(record) if size <= MAX_REPLIES else [_ENOUGH] * (len(record.requests) or 1)
             ids = [request.id for request in record.requests] or [None]
             answers.append(encode(record.notation, replies, ids, record.batch))
+            size += len(answers[-1])
             if record.notation is Notation.TEXT and replies[0].errno:
                 failed = SynosError(replies[0].errno, replies[0].message)
             if time.perf_counter_ns() - began > SLICE_NS:
-                await trio.lowlevel.checkpoint()
+                await self.dispatcher.parking.let_others_in(self.caller)
                 began = time.perf_counter_ns()
         if not answers:
             return None
@@ -159,6 +177,8 @@ class Session:
 
     async def _answer(self, record: Record) -> list[Reply]:
         """The replies to one record, each request of it translated first."""
+        if self.caller.interrupted:
+            return [NOT_RUN] * (len(record.requests) or 1)
         try:
             if record.error is not None:
                 raise record.error
@@ -166,8 +186,6 @@ class Session:
                 record.requests = [self.translate(request) for request in record.requests]
         except SynosError as error:
             return [Reply(-1, errno=error.errno, message=error.message)]
-        if self.caller.interrupted:
-            return [NOT_RUN] * len(record.requests)
         if len(record.requests) == 1:
             return [await self.dispatcher.call(self.caller, record.requests[0])]
         return await self.dispatcher.call_all(self.caller, record.requests)

@@ -5,6 +5,7 @@ EINVAL with a message that names the call, the parameter, what stood there, and 
 """
 
 import errno
+import functools
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -82,22 +83,22 @@ def binder(row: Row) -> Callable[[Request], Bound]:
     converts = [param.kind.convert for param in row.params]
     defaults = [param.default for param in row.params]
     least, most = sum(default is REQUIRED for default in defaults), len(defaults)
-    plain = row.variadic < 0
+    if row.variadic >= 0:
+        return functools.partial(bind, row)
 
     def bind_quickly(request: Request) -> Bound:
         args = request.args
-        count = len(args)
-        if least <= count <= most and plain and request.timeout is request.data is None and not request.kwargs:
-            # A word of the text notation may be name=value.
-            if not count:
-                return defaults.copy(), None
-            if Bare not in map(type, args):
-                try:
-                    values = [convert(arg) for convert, arg in zip(converts, args, strict=False)]
-                except BadArgument:
-                    return bind(row, request)  # says what is wrong
-                return values + defaults[count:], None
-        return bind(row, request)
+        if not least <= len(args) <= most or request.kwargs or not request.timeout is request.data is None:
+            return bind(row, request)
+        values = defaults.copy()
+        try:
+            for place, arg in enumerate(args):
+                if type(arg) is Bare and arg.count(b"="):  # a word of the text notation may be name=value
+                    return bind(row, request)
+                values[place] = converts[place](arg)
+        except BadArgument:
+            return bind(row, request)  # says what is wrong
+        return values, None
 
     return bind_quickly
 

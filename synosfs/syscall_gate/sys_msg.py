@@ -1,10 +1,13 @@
-"""System V message queue calls: msgget(2), msgsnd(2), msgrcv(2), msgctl(2)."""
+"""System V message queue calls: msgget(2), msgsnd(2), msgrcv(2), msgctl(2).
+
+Sending and receiving are tried first: only a call that must wait makes the objects that say how.
+"""
 
 import errno
-from typing import Any
+from functools import partial
 
 from synosfs import abi
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import sysv_msg
 from synosfs.ipc.sysv_msg import Message, MessageQueue
 from synosfs.syscall_gate.parking import Blocking, Caller, InTurn, OnAvatar
@@ -17,38 +20,48 @@ def sys_msgget(caller: Caller, key: int, flags: int) -> int:
 
 def sys_msgsnd(caller: Caller, msqid: int, mtype: int, data: bytes, flags: int) -> int | Blocking:
     queue = MessageQueue(msqid)
-
-    def attempt() -> int:
-        queue.send_nowait(mtype, data, flags)
-        caller.ipc.acted("msg_sent", msqid, caller.process.pid)
-        return 0
+    try:
+        return _send(caller, queue, mtype, data, flags)
+    except WouldBlock:
+        if flags & abi.IPC_NOWAIT:
+            raise
 
     def send() -> int:
         queue.send(mtype, data, flags)
         caller.ipc.acted("msg_sent", msqid, caller.process.pid)
         return 0
 
-    return attempt() if flags & abi.IPC_NOWAIT else OnAvatar(attempt, send)
+    return OnAvatar(partial(_send, caller, queue, mtype, data, flags), send)
+
+
+def _send(caller: Caller, queue: MessageQueue, mtype: int, data: bytes, flags: int) -> int:
+    queue.send_nowait(mtype, data, flags)
+    caller.ipc.acted("msg_sent", queue.msqid, caller.process.pid)
+    return 0
 
 
 def sys_msgrcv(caller: Caller, msqid: int, size: int, mtype: int, flags: int) -> Reply | Blocking:
-    queue = MessageQueue(msqid)
-
-    def attempt() -> Reply:
-        message = queue.receive_nowait(size, mtype, flags)
-        if not flags & abi.MSG_COPY:
-            caller.ipc.acted("msg_received", msqid, caller.process.pid)
-        return _received(message)
-
-    if flags & abi.IPC_NOWAIT:
-        return attempt()
-    if flags & abi.MSG_COPY:
+    if flags & abi.MSG_COPY and not flags & abi.IPC_NOWAIT:
         raise SynosError(errno.EINVAL, "MSG_COPY looks and never waits: it needs IPC_NOWAIT")
-    return _receive_in_turn(caller, queue, attempt, mtype, flags)
+    queue = MessageQueue(msqid)
+    try:
+        return _receive(caller, queue, size, mtype, flags)
+    except WouldBlock:
+        if flags & abi.IPC_NOWAIT:
+            raise
+    return _receive_in_turn(caller, queue, size, mtype, flags)
 
 
-def _receive_in_turn(caller: Caller, queue: MessageQueue, attempt: Any, mtype: int, flags: int) -> InTurn:
+def _receive(caller: Caller, queue: MessageQueue, size: int, mtype: int, flags: int) -> Reply:
+    message = queue.receive_nowait(size, mtype, flags)
+    if not flags & abi.MSG_COPY:
+        caller.ipc.acted("msg_received", queue.msqid, caller.process.pid)
+    return _received(message)
+
+
+def _receive_in_turn(caller: Caller, queue: MessageQueue, size: int, mtype: int, flags: int) -> InTurn:
     """Receive as soon as a message of the type is there, each caller in the order of coming."""
+    attempt = partial(_receive, caller, queue, size, mtype, flags)
 
     def watch() -> Reply | None:
         taken = queue.wait_message(mtype, flags)

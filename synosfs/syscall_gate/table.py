@@ -132,8 +132,7 @@ ROWS: tuple[Row, ...] = (
 
 #: The calls whose business is interprocess communication, for ``ipc_calls`` in ``stats``.
 IPC_HANDLERS = tuple(
-    family.__name__
-    for family in (sys_mq, sys_msg, sys_pipe, sys_posix_sem, sys_posix_shm, sys_sem, sys_shm, sys_file)
+    family.__name__ for family in (sys_mq, sys_msg, sys_pipe, sys_posix_sem, sys_posix_shm, sys_sem, sys_shm, sys_file)
 )
 
 _BY_NAME = {row.name: row for row in ROWS}

@@ -7,15 +7,19 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
+import trio
 from children import PATIENCE_S, wait_until
 from command import run
 from doors import Blocked, MountDoor, write
 from mounts import Mount
-from native_msg import CONSTANTS, msgctl, msgrcv
+from native_msg import CONSTANTS, msgctl, msgrcv, msgsnd
 
 from synosfs import mountpoint
+from synosfs.ipc.sysv_msg import MessageQueue
+from synosfs.syscall_gate.parking import Parking
 
 NOWAIT = CONSTANTS["IPC_NOWAIT"]
 
@@ -167,10 +171,44 @@ def test_a_session_that_outlives_a_lazy_unmount_works_on_but_blocks_no_more(
         assert blocked.result().errno == "ECANCELED"
         assert write(session, b"getpid\n") == ""
         assert os.read(session, 100) == b"%d\n" % os.getpid()
+        assert write(session, b"msgrcv %d 10\n" % queue) == "ECANCELED"
+        msgsnd(queue, 1, b"there")
+        assert write(session, b"msgrcv %d 10\n" % queue) == ""
         assert own_mount.daemon.poll() is None
     finally:
         os.close(session)
     assert own_mount.daemon.wait(PATIENCE_S) == 0
+
+
+def test_who_sees_the_mount_in_a_namespace_of_its_own_blocks_on_when_it_is_unmounted_elsewhere(
+    own_gate: MountDoor, own_mount: Mount, queue: int
+) -> None:
+    script = f"exec 3<>{own_mount.gate}; echo ready; read; echo 'msgrcv {queue} 10' >&3; head -n 2 <&3"
+    command = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as elsewhere:
+        assert elsewhere.stdin
+        assert elsewhere.stdout
+        assert elsewhere.stdout.readline() == b"ready\n"
+        blocked = own_gate.block("msgrcv", queue, 10)
+        by_umount_lazily(own_mount)
+        assert blocked.result().errno == "ECANCELED"
+        elsewhere.stdin.write(b"\n")
+        elsewhere.stdin.close()
+        msgsnd(queue, 1, b"there")
+        assert elsewhere.stdout.read() == b"5 mtype=1\nthere\n"
+    assert own_mount.daemon.wait(PATIENCE_S) == 0
+
+
+def test_an_empty_message_that_a_full_queue_does_not_take_back_goes_there_when_there_is_room(queue: int) -> None:
+    msgctl(queue, CONSTANTS["IPC_SET"], qbytes=1)
+    msgsnd(queue, 1, b"x")
+
+    async def give_back_and_wait() -> None:
+        Parking().give_back(partial(MessageQueue(queue).send_nowait, 7, b""))
+        assert contents(queue) == [b"x"]
+        await trio.to_thread.run_sync(wait_until, lambda: contents(queue) == [b""], "it is in the queue")
+
+    trio.run(give_back_and_wait)
 
 
 def test_a_call_that_comes_while_the_mount_goes_is_not_left_behind(own_gate: MountDoor, queue: int) -> None:
