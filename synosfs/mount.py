@@ -39,7 +39,13 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
     Ends by SIGTERM, SIGINT or unmounting; blocked callers get ECANCELED. Raises SynosError when it cannot mount.
     """
     _raise_descriptor_limit()
+    logging.getLogger("pyfuse3").addFilter(_worth_logging)
     trio.run(_serve, options, ready)
+
+
+def _worth_logging(record: logging.LogRecord) -> bool:
+    """Not that the kernel no longer wants an answer: so it is when a mount is detached while requests are under way."""
+    return "fuse_reply_* failed" not in record.getMessage()
 
 
 def _raise_descriptor_limit() -> None:

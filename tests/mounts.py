@@ -107,7 +107,8 @@ def mounted(*, prefix: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> I
         yield mount
         if mount.daemon.poll() is None:
             mount.stop()
-        assert not mount.complaints()
+        complaints = mount.complaints()
+        assert not complaints, complaints
     finally:
         if mount is not None:
             mount.clear()

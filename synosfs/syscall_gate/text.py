@@ -22,9 +22,11 @@ EXCERPT = 60
 #: How deep ``[...]`` and ``{...}`` may nest; the deepest that a known call needs is 2 (semop).
 MAX_NESTING = 16
 
-# Every repetition is possessive (``*+``): nothing is kept for backtracking, so a megabyte of escapes costs no memory.
+# Long repetitions are possessive (``*+``): nothing is kept for backtracking, so a megabyte of escapes costs no memory.
+# What is repeated must not fail after its first byte: Python before 3.11.5 then goes on behind that byte
+# (cpython gh-106052). So a string is matched with any escape at all, and its escapes are looked at afterwards.
 _ESCAPE = rb"""\\(?:[abefnrtv"'\\]|x[0-9a-fA-F]{2}|[0-3][0-7]{0,2}|[4-7][0-7]?(?![0-7]))"""
-_BODY = rb'(?:[^"\\]++|%b)*+' % _ESCAPE
+_BODY = rb'[^"\\]*+(?:\\(?s:.)[^"\\]*+)*+'
 _NAME = rb"[A-Za-z_]\w*+"
 _BARE = rb'[^" \t\r\n][^ \t\r\n]*+'
 _C_BARE = rb'[^ \t\r\n,()\[\]{}"|]++'
@@ -34,13 +36,14 @@ _BLANK_BYTES = b" \t\r\n"
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
 _BARE_WORDS = re.compile(rb"[^ \t\r\n]++")
 _STRING_BODY = re.compile(_BODY)
+_ESCAPES = re.compile(rb"%b|(\\)" % _ESCAPE)  # group 1: a backslash that begins none
 _BAD_ESCAPE = re.compile(rb"\\(?:[0-7]{1,3}|.[\x80-\xbf]*+)", re.DOTALL)
 _FIRST_WORD = re.compile(_BARE)
 #: name=, string, bare word: groups 1 and 2, or 2, or 3.
-_WORD = re.compile(rb'[ \t\r\n]*+(?:(?:(%b)=)?+"(%b)"(?![^ \t\r\n])|((?!%b=")%b))' % (_NAME, _BODY, _NAME, _BARE))
+_WORD = re.compile(rb'[ \t\r\n]*+(?:(?:(%b)=)?"(%b)"(?![^ \t\r\n])|((?!%b=")%b))' % (_NAME, _BODY, _NAME, _BARE))
 _QUOTED_VALUE = re.compile(rb'(%b)=(?=")' % _NAME)
 _C_CALL = re.compile(rb"(\w++)\(")
-_C_FLAGS = re.compile(rb"%b(?:[ \t]*+\|[ \t]*+%b)*+" % (_C_BARE, _C_BARE))
+_C_FLAGS = re.compile(rb"%b(?:[ \t]*+\|[ \t]*+%b){0,63}" % (_C_BARE, _C_BARE))
 _C_FIELD = re.compile(rb"%b[ \t]*+=[ \t]*+" % _NAME)
 _C_TAIL = re.compile(rb"[ \t\r\n]*+;?[ \t\r\n]*+(?:=.*)?", re.DOTALL)
 _NUMBER = re.compile(rb"0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,18}")
@@ -102,8 +105,10 @@ def _parse_words(line: bytes, call: re.Match[bytes]) -> Request:
     request = Request(_call(call[0]))
     position = call.end()
     while (word := _WORD.match(line, position)) is not None:
-        position = word.end()
         name, string, bare = word.groups()
+        if bare is None and _bad_escape(string) >= 0:
+            break
+        position = word.end()
         if bare is not None:
             request.args.append(Bare(bare))
         elif name is None:
@@ -133,13 +138,21 @@ def _call(name: bytes) -> str | int:
 def _string(line: bytes, start: int) -> tuple[bytes, int]:
     """The bytes of the quoted string that opens at ``start``, and where the line goes on."""
     end = _end(_STRING_BODY, line, start + 1)
-    # The body stops at the closing quote, at an escape that is none, or where the line ends.
-    if line[end : end + 2] in (b"", b"\\"):
+    body = line[start + 1 : end]
+    bad = _bad_escape(body)
+    if bad >= 0 and (position := start + 1 + bad) < len(line) - 1:
+        shown = line[position : _end(_BAD_ESCAPE, line, position)]
+        raise SynosError(EINVAL, f"bad escape {excerpt(shown)} at column {position + 1}")
+    if line[end : end + 1] != b'"':
         raise SynosError(EINVAL, f"unterminated string starting at column {start + 1}: {excerpt(line[start:])}")
-    if line[end] == ord("\\"):
-        shown = line[end : _end(_BAD_ESCAPE, line, end)]
-        raise SynosError(EINVAL, f"bad escape {excerpt(shown)} at column {end + 1}")
-    return _unescaped(line[start + 1 : end]), end + 1
+    return _unescaped(body), end + 1
+
+
+def _bad_escape(body: bytes) -> int:
+    """Where the first backslash stands that begins no escape of C's; -1 if there is none."""
+    if _BACKSLASH not in body:
+        return -1
+    return next((escape.start() for escape in _ESCAPES.finditer(body) if escape[1] is not None), -1)
 
 
 def _unescaped(body: bytes) -> bytes:
