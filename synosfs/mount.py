@@ -88,7 +88,11 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         nursery.start_soon(_free_when_detached, options.mountpoint, ipc.device, parking, name="mount table")
         ready()
         log.info("mounted on %s", options.mountpoint)
-        await pyfuse3.main(min_tasks=1, max_tasks=_MOST_REQUESTS)
+        try:
+            await pyfuse3.main(min_tasks=1, max_tasks=_MOST_REQUESTS)
+        except* ConnectionAbortedError:
+            # So the last unmounting looks when requests were under way, and ``umount -f`` always (fuse_dev_do_read).
+            log.info("the kernel has ended the connection")
         log.info("unmounted from %s", options.mountpoint)
         nursery.cancel_scope.cancel()
 
