@@ -1,10 +1,12 @@
-"""What the System V families have in common on the host: ids, and their slots in the kernel's tables."""
+"""What the System V families have in common on the host: keys, ids, ownership, and slots in the kernel's tables."""
 
 from collections.abc import Callable
-from errno import EIDRM, EINVAL
-from typing import Any, TypeVar
+from errno import EIDRM, EINVAL, ENOENT
+from typing import Any, NamedTuple, TypeVar
 
+from synosfs.abi import IPC_PRIVATE
 from synosfs.errors import SynosError
+from synosfs.ipc.host import IpcPerm
 
 Status = TypeVar("Status", bound=tuple[Any, ...])
 
@@ -28,3 +30,21 @@ def in_its_slot(number: int, stat_slot: Callable[[int], Status]) -> Status | Non
         if found[0] == number:
             return found
     return None
+
+
+class Limits(NamedTuple):
+    """What a family's ``*_INFO`` commands answer by the C names, and the highest used slot."""
+
+    highest: int
+    values: dict[str, int]
+
+
+def identity(number: int, perm: IpcPerm) -> tuple[int, int, int, int, int, int, int, int]:
+    """The fields that begin every family's status: id, unsigned key, uid, gid, cuid, cgid, mode, seq."""
+    return number, perm.key & 0xFFFFFFFF, perm.uid, perm.gid, perm.cuid, perm.cgid, perm.mode, perm.seq
+
+
+def refuse_private(key: int) -> None:
+    """ENOENT: IPC_PRIVATE always makes an object and finds none."""
+    if key == IPC_PRIVATE:
+        raise SynosError(ENOENT, "IPC_PRIVATE is not a key that can be looked up")

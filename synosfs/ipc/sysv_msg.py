@@ -15,7 +15,6 @@ from synosfs.abi import (
     IPC_CREAT,
     IPC_INFO,
     IPC_NOWAIT,
-    IPC_PRIVATE,
     IPC_RMID,
     IPC_SET,
     IPC_STAT,
@@ -27,7 +26,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_msg
-from synosfs.ipc.sysv import in_its_slot
+from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
 
 #: The most a receive buffer may hold here; the host's messages end at MSGMAX, far below.
 _MOST = 1 << 20
@@ -196,8 +195,7 @@ def get(key: int, flags: int) -> MessageQueue:
 
 def find(key: int) -> MessageQueue:
     """The queue of ``key``, whatever its permissions. ENOENT when there is none; IPC_PRIVATE names none."""
-    if key == IPC_PRIVATE:
-        raise SynosError(errno.ENOENT, "IPC_PRIVATE is not a key that can be looked up")
+    refuse_private(key)
     return get(key, 0)
 
 
@@ -215,13 +213,6 @@ def stat_slot(slot: int, command: int = MSG_STAT) -> QueueStatus:
             raise SynosError(errno.EINVAL, f"no queue in slot {slot}") from None
         raise
     return _status(msqid, buffer)
-
-
-class Limits(NamedTuple):
-    """``struct msginfo``, and the highest used slot."""
-
-    highest: int
-    values: dict[str, int]
 
 
 def limits(command: int = IPC_INFO) -> Limits:
@@ -259,16 +250,8 @@ def listing() -> Iterator[QueueStatus]:
 
 
 def _status(msqid: int, buffer: host_msg.MsqidDs) -> QueueStatus:
-    perm = buffer.perm
     return QueueStatus(
-        msqid,
-        perm.key & 0xFFFFFFFF,
-        perm.uid,
-        perm.gid,
-        perm.cuid,
-        perm.cgid,
-        perm.mode,
-        perm.seq,
+        *identity(msqid, buffer.perm),
         buffer.stime,
         buffer.rtime,
         buffer.ctime,

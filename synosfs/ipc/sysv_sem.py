@@ -28,7 +28,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_sem
-from synosfs.ipc.sysv import in_its_slot
+from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
 
 #: The most that a semaphore can hold (SEMVMX); a value beyond 16 bits would not even reach the host.
 _SEMVMX = 32767
@@ -283,8 +283,7 @@ def _made(made: SemaphoreSet, values: Sequence[int]) -> SemaphoreSet:
 
 def find(key: int) -> SemaphoreSet:
     """The set of ``key``, whatever its permissions. ENOENT when there is none; IPC_PRIVATE names none."""
-    if key == IPC_PRIVATE:
-        raise SynosError(errno.ENOENT, "IPC_PRIVATE is not a key that can be looked up")
+    refuse_private(key)
     return get(key, 0, 0)
 
 
@@ -298,13 +297,6 @@ def stat_slot(slot: int, command: int = SEM_STAT) -> SetStatus:
             raise SynosError(errno.EINVAL, f"no semaphore set in slot {slot}") from None
         raise
     return _status(semid, buffer)
-
-
-class Limits(NamedTuple):
-    """``struct seminfo``, and the highest used slot."""
-
-    highest: int
-    values: dict[str, int]
 
 
 def limits(command: int = IPC_INFO) -> Limits:
@@ -325,16 +317,8 @@ def listing() -> Iterator[tuple[int, int]]:
 
 
 def _status(semid: int, buffer: host_sem.SemidDs) -> SetStatus:
-    perm = buffer.perm
     return SetStatus(
-        semid,
-        perm.key & 0xFFFFFFFF,
-        perm.uid,
-        perm.gid,
-        perm.cuid,
-        perm.cgid,
-        perm.mode,
-        perm.seq,
+        *identity(semid, buffer.perm),
         buffer.otime,
         buffer.ctime,
         buffer.nsems,

@@ -30,7 +30,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError
 from synosfs.ipc import host_shm
-from synosfs.ipc.sysv import in_its_slot
+from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
 
 #: The most attachments at once (vm.max_map_count is 65530 by default, and the daemon has other maps), and the most
 #: bytes (the address space has 128 TiB; a segment without reservation may claim any size).
@@ -243,8 +243,7 @@ def _get(key: int, size: int, flags: int) -> Segment:
 
 def find(key: int) -> Segment:
     """The segment of ``key``, whatever its permissions. ENOENT when there is none; IPC_PRIVATE names none."""
-    if key == IPC_PRIVATE:
-        raise SynosError(errno.ENOENT, "IPC_PRIVATE is not a key that can be looked up")
+    refuse_private(key)
     return _get(key, 0, 0)
 
 
@@ -258,13 +257,6 @@ def stat_slot(slot: int, command: int = SHM_STAT) -> SegmentStatus:
             raise SynosError(errno.EINVAL, f"no segment in slot {slot}") from None
         raise
     return _status(shmid, buffer)
-
-
-class Limits(NamedTuple):
-    """``struct shminfo`` or ``struct shm_info``, and the highest used slot."""
-
-    highest: int
-    values: dict[str, int]
 
 
 def limits() -> Limits:
@@ -304,16 +296,8 @@ def listing() -> Iterator[Listed]:
 
 
 def _status(shmid: int, buffer: host_shm.ShmidDs) -> SegmentStatus:
-    perm = buffer.perm
     return SegmentStatus(
-        shmid,
-        perm.key & 0xFFFFFFFF,
-        perm.uid,
-        perm.gid,
-        perm.cuid,
-        perm.cgid,
-        perm.mode,
-        perm.seq,
+        *identity(shmid, buffer.perm),
         buffer.segsz,
         buffer.atime,
         buffer.dtime,
