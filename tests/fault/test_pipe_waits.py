@@ -147,7 +147,8 @@ def test_the_end_of_the_daemon_frees_it(own_gate: MountDoor, tmp_path: Path, bod
 def test_a_lazy_unmount_frees_it_and_the_daemon_ends(own_gate: MountDoor, tmp_path: Path, body: Body) -> None:
     child = block(own_gate, tmp_path, body)
     subprocess.run(["fusermount3", "-u", "-z", own_gate.mount.path], check=True, timeout=PATIENCE_S)
-    assert child.result() in (*GONE, "ENOENT")  # a thread that had not come to the FIFO yet finds it gone
+    # A thread that had not come to the FIFO yet finds it gone, or (openat2 at the end of its walk) no longer below the root.
+    assert child.result() in (*GONE, "ENOENT", "EXDEV")
     assert own_gate.mount.daemon.wait(PATIENCE_S) == 0
     # pyfuse3 complains when the kernel has ended the connection before it answers the last release.
     assert all("fuse_reply" in complaint for complaint in own_gate.mount.complaints())
