@@ -147,7 +147,7 @@ def test_the_end_of_the_daemon_frees_it(own_gate: MountDoor, tmp_path: Path, bod
 def test_a_lazy_unmount_frees_it_and_the_daemon_ends(own_gate: MountDoor, tmp_path: Path, body: Body) -> None:
     child = block(own_gate, tmp_path, body)
     subprocess.run(["fusermount3", "-u", "-z", own_gate.mount.path], check=True, timeout=PATIENCE_S)
-    # A thread that had not come to the FIFO yet finds it gone, or (openat2 at the end of its walk) no longer below the root.
+    # A thread that had not come to the FIFO yet finds it gone, or no longer below the root (at the end of openat2).
     assert child.result() in (*GONE, "ENOENT", "EXDEV")
     assert own_gate.mount.daemon.wait(PATIENCE_S) == 0
     # pyfuse3 complains when the kernel has ended the connection before it answers the last release.
