@@ -35,7 +35,7 @@ def checked(result: int) -> int:
 
 
 def kernel_seconds() -> int:
-    """The time that the kernel writes into its objects: of its clock of whole ticks, which is behind ``time.time()``."""
+    """The time that the kernel writes into its objects: by its clock of whole ticks, behind ``time.time()``."""
     return int(time.clock_gettime(_CLOCK_REALTIME_COARSE))
 
 
