@@ -1,4 +1,4 @@
-"""Framing and the notations: which bytes make which records, however they arrive, and how replies are written."""
+"""Framing and the notations: which bytes make which records, however they arrive."""
 
 import base64
 import errno
@@ -10,12 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synosfs.syscall_gate.codecs import MAX_BATCH, Notation, Record, RequestStream, encode
+from synosfs.syscall_gate.codecs import JSON, MAX_BATCH, MSGPACK, TEXT, Notation, Record, RequestStream, encode
 from synosfs.syscall_gate.object_end import ObjectEnd
-from synosfs.syscall_gate.record import MAX_DATA, MAX_RECORD, Bare, Hexadecimal, Octal, Reply, Request
+from synosfs.syscall_gate.record import MAX_DATA, MAX_RECORD, Bare, Reply, Request
 from synosfs.syscall_gate.text import quote
 
-TEXT, JSON, MSGPACK = Notation.TEXT, Notation.JSON, Notation.MSGPACK
 TOO_LARGE = "a record may hold 1 MiB of data, and this one is larger"
 GETPID = Request("getpid")
 
@@ -218,7 +217,7 @@ def test_garbage_makes_records_and_errors_and_hurts_nobody(pieces: list[bytes]) 
         assert bool(record.requests) != (record.error is not None)
         if record.error is not None:
             assert record.error.message.isprintable()
-            assert encode(record.notation, [Reply(-1, errno=22, message=record.error.message)], [None], False)
+            assert encode(record, [Reply(-1, errno=22, message=record.error.message)])
     assert calls(stream.feed(b"getpid\n")) == ["getpid"]
 
 
@@ -429,66 +428,3 @@ def test_a_wrong_record_takes_nothing_of_the_next() -> None:
     for wrong, right in map(records, pieces):
         assert wrong.error is not None
         assert calls([right]) == ["getpid"]
-
-
-# --- replies ---
-
-REPLIES = [
-    Reply(3),
-    Reply(0, {"read": 3, "write": 4}),
-    Reply(13, {"mtype": 1}, b"hello, kernel"),
-    Reply(2, {}, b"\xff\x00"),
-    Reply(0, {"values": [1, 2**64 - 1], "mode": Octal(0o600), "key": Hexadecimal(-(2**63)), "name": "ü"}),
-    Reply(-1, errno=errno.ENOMSG, message="no message of the desired type"),
-]
-PLAIN = [
-    {"ret": 3},
-    {"ret": 0, "read": 3, "write": 4},
-    {"ret": 13, "mtype": 1, "data": b"hello, kernel"},
-    {"ret": 2, "data": b"\xff\x00"},
-    {"ret": 0, "values": [1, 2**64 - 1], "mode": 0o600, "key": -(2**63), "name": "ü"},
-    {"ret": -1, "errno": "ENOMSG", "message": "no message of the desired type"},
-]
-NO_IDS = [None] * len(REPLIES)
-
-
-def test_a_batch_is_answered_by_one_array_in_order() -> None:
-    assert msgspec.msgpack.decode(encode(MSGPACK, REPLIES, NO_IDS, True)) == PLAIN
-    line = encode(JSON, REPLIES, NO_IDS, True)
-    assert line.count(b"\n") == 1
-    in_json = [*PLAIN]
-    in_json[2:4] = [{"ret": 13, "mtype": 1, "data": "hello, kernel"}, {"ret": 2, "data64": "/wA="}]
-    assert msgspec.json.decode(line) == in_json
-
-
-@pytest.mark.parametrize("notation", [JSON, MSGPACK])
-def test_a_single_request_is_answered_by_one_object_with_its_id(notation: Notation) -> None:
-    decode = msgspec.json.decode if notation is JSON else msgspec.msgpack.decode
-    for id in (0, "", "abc", 2**64 - 1, 1.5):
-        assert decode(encode(notation, [Reply(7)], [id], False)) == {"ret": 7, "id": id}
-
-
-def test_an_id_of_any_size_comes_back_in_json() -> None:
-    (record,) = records(b'{"call":"f","id":123456789012345678901234567890}')
-    assert (
-        encode(JSON, [Reply(0)], [record.requests[0].id], False) == b'{"ret":0,"id":123456789012345678901234567890}\n'
-    )
-
-
-def test_text_replies_follow_one_another() -> None:
-    assert encode(TEXT, REPLIES[:2], [None, None], False) == b"3\n0 read=3 write=4\n"
-
-
-@given(st.binary())
-def test_data_of_a_reply_survives_every_notation(data: bytes) -> None:
-    reply = [Reply(len(data), {}, data)]
-    assert encode(TEXT, reply, [None], False) == b"%d\n%b\n" % (len(data), data)
-    assert msgspec.msgpack.decode(encode(MSGPACK, reply, [None], False))["data"] == data
-    answer = msgspec.json.decode(encode(JSON, reply, [None], False))
-    assert (answer["data"].encode() if "data" in answer else base64.b64decode(answer["data64"])) == data
-
-
-def test_a_name_that_is_not_utf8_is_escaped_where_a_notation_cannot_carry_it() -> None:
-    reply = [Reply(0, {"name": "a\udcff", "n": [1]})]
-    assert encode(JSON, reply, [None], False) == b'{"ret":0,"name":"a\\\\udcff","n":[1]}\n'
-    assert msgspec.msgpack.decode(encode(MSGPACK, reply, [None], True)) == [{"ret": 0, "name": "a\\udcff", "n": [1]}]

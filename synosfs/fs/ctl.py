@@ -52,7 +52,7 @@ class CtlFile(Node):
             return Snapshot(columns(self.header, self.rows()))
         caller = self.gate.caller(who.pid, who.uid, who.gid)
         caller.inode = inode
-        return SessionHandle(self.gate.session(caller, readable=reads(flags), translate=self._translate))
+        return SessionHandle(self.gate.dispatcher, caller, readable=reads(flags), translate=self._translate)
 
     def change(self, change: Change, who: Who) -> None:
         super().change(replace(change, size=None), who)

@@ -1,4 +1,4 @@
-"""Inode and handle numbers: which node or handle a number of the kernel's means.
+"""Inode numbers: which node a number of the kernel's means.
 
 The kernel counts its references to an inode (one for each lookup, create and readdirplus entry) and gives them back
 with forget; a number is dropped when the count is zero. Equal nodes share a number.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from errno import ESTALE
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import Handle, Node
+from synosfs.fs.node import Node
 from synosfs.syscall_gate.interrupts import SESSION_BITS
 
 ROOT = 1
@@ -125,31 +125,3 @@ class Inodes:
 def _steady(node: Node) -> int:
     """A number of 32 bits, above all that are counted, the same for equal nodes."""
     return 1 << 31 | hash((type(node), node)) & (1 << 31) - 1
-
-
-class Handles:
-    """Numbers of open files."""
-
-    def __init__(self) -> None:
-        self._handles: dict[int, Handle] = {}
-        self._written: dict[int, int] = {}
-        self._next = 1
-
-    def __len__(self) -> int:
-        return len(self._handles)
-
-    def __getitem__(self, number: int) -> Handle:
-        return self._handles[number]
-
-    def add(self, handle: Handle, written: int | None) -> int:
-        """A number for the handle; ``written`` is the inode that it has open for writing."""
-        number = self._next
-        self._next += 1
-        self._handles[number] = handle
-        if written is not None:
-            self._written[number] = written
-        return number
-
-    def remove(self, number: int) -> tuple[Handle, int | None]:
-        """The handle, and the inode that it had open for writing."""
-        return self._handles.pop(number), self._written.pop(number, None)

@@ -67,6 +67,9 @@ class Change:
 class Handle:
     """An open file. One exists for each open(2); ``close`` comes when its last descriptor is gone."""
 
+    #: The inode number that it has open for writing.
+    written: int | None = None
+
     async def read(self, offset: int, size: int) -> bytes:
         raise SynosError(EINVAL, "this file cannot be read")
 

@@ -6,6 +6,7 @@ SynosError becomes its errno, and anything else, which would end the session loo
 
 import errno
 import functools
+import itertools
 import logging
 import stat
 import time
@@ -17,8 +18,8 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
-from synosfs.fs.inodes import ROOT, Handles, Inodes
-from synosfs.fs.node import Attributes, Change, Directory, Node, no_such, writes
+from synosfs.fs.inodes import ROOT, Inodes
+from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, no_such, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.syscall_gate.interrupts import shown_inode
@@ -76,10 +77,10 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.receiver = receiver
         self._inodes = Inodes(root)
-        self._handles = Handles()
+        self._handles: dict[int, Handle] = {}
         self._pollers = Pollers(nursery)
         self._directories: dict[int, _Listing] = {}
-        self._next_directory = 1
+        self._numbers = itertools.count(1)  # of what is open
 
     # --- names ---
 
@@ -227,9 +228,9 @@ class Operations(pyfuse3.Operations):
     @_boundary
     async def release(self, fh: int) -> None:
         self._pollers.forget(fh)
-        handle, written = self._handles.remove(fh)
-        if written is not None:
-            self._inodes.close_for_writing(written)
+        handle = self._handles.pop(fh)
+        if handle.written is not None:
+            self._inodes.close_for_writing(handle.written)
         await handle.close()
 
     @_boundary
@@ -248,8 +249,7 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        number = self._next_directory
-        self._next_directory += 1
+        number = next(self._numbers)
         self._directories[number] = _Listing(inode, list(self._inodes[inode].entries(ctx)), ctx)
         return number
 
@@ -294,8 +294,11 @@ class Operations(pyfuse3.Operations):
             if written is not None:
                 self._inodes.close_for_writing(written)
             raise
+        handle.written = written
+        number = next(self._numbers)
+        self._handles[number] = handle
         # direct_io: a read or write of the caller is a read or write of ours, of the same size, at once.
-        return FileInfo(fh=self._handles.add(handle, written), direct_io=True, keep_cache=False)
+        return FileInfo(fh=number, direct_io=True, keep_cache=False)
 
 
 class _Listing:

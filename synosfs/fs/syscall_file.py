@@ -6,29 +6,15 @@ nearest ancestor that has one. What requests mean is ``syscall_gate``'s business
 
 import os
 import stat
-from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
 
 from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.process.table import Process
 from synosfs.syscall_gate.session import Gate, Session
 
 
-class SessionHandle(Handle):
-    """An open session."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def read(self, offset: int, size: int) -> Coroutine[Any, Any, bytes]:
-        return self._session.read(offset, size)
-
-    def write(self, offset: int, data: bytes) -> Coroutine[Any, Any, int]:
-        return self._session.write(offset, data)
-
-    async def close(self) -> None:
-        await self._session.close()
+class SessionHandle(Session, Handle):
+    """A session is a handle as it stands."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,7 @@ class SyscallFile(Node):
             caller = gate.caller_for(process, who.pid, who.uid, who.gid)
         caller.nonblock = bool(flags & os.O_NONBLOCK)
         caller.inode = inode
-        return SessionHandle(gate.session(caller, readable=reads(flags)))
+        return SessionHandle(gate.dispatcher, caller, readable=reads(flags))
 
     def change(self, change: Change, who: Who) -> None:
         """It is a stream: ``>``, ``>>`` and truncate(1) are all welcome and change nothing."""

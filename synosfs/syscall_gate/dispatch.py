@@ -43,7 +43,7 @@ class _Call(NamedTuple):
     data_at: int  # where its data stands among the values; -1: it takes none
 
 
-class _Waiting(NamedTuple):
+class Waiting(NamedTuple):
     """A call that cannot be answered now, and what it is waiting for."""
 
     call: _Call
@@ -70,18 +70,18 @@ class SyscallDispatcher:
 
     async def call(self, caller: Caller, request: Request) -> Reply:
         """Answer one request."""
-        answer = self._begin(caller, request)
-        return answer if isinstance(answer, Reply) else await self._finish(caller, answer)
+        answer = self.begin(caller, request)
+        return answer if isinstance(answer, Reply) else await self.finish(caller, answer)
 
     async def call_all(self, caller: Caller, requests: list[Request]) -> list[Reply]:
         """Answer a batch in order. A signal ends it: a call that waits answers EINTR, what follows is not run."""
         replies: list[Reply] = []
         held = 0
-        begin, began = self._begin, _perf()
+        begin, began = self.begin, _perf()
         for request in requests:
             reply = begin(caller, request)
             if not isinstance(reply, Reply):
-                reply = await self._finish(caller, reply)
+                reply = await self.finish(caller, reply)
                 if caller.interrupted or reply.errno == ECANCELED:
                     return [*replies, reply, *[NOT_RUN] * (len(requests) - len(replies) - 1)]
             replies.append(reply)
@@ -97,7 +97,7 @@ class SyscallDispatcher:
                 began = _perf()
         return replies
 
-    def _begin(self, caller: Caller, request: Request) -> Reply | _Waiting:
+    def begin(self, caller: Caller, request: Request) -> Reply | Waiting:
         """Answer without waiting, or say how to wait. This is the hot path: no coroutine, no thread."""
         began = _perf()
         call = self._calls.get(request.call)
@@ -118,7 +118,7 @@ class SyscallDispatcher:
             caller.process.calls += 1
         return answer
 
-    async def _finish(self, caller: Caller, waiting: _Waiting) -> Reply:
+    async def finish(self, caller: Caller, waiting: Waiting) -> Reply:
         """Park the call until it has an answer."""
         (row, _, _, counter, _), values, timeout, blocking = waiting
         timed_out = EAGAIN if row.name in _TIMED_OUT_SAYS_EAGAIN else ETIMEDOUT
@@ -141,7 +141,7 @@ class SyscallDispatcher:
         return Reply(-1, errno=number, message=error.message if isinstance(error, SynosError) else str(error))
 
 
-def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
+def _run(call: _Call, caller: Caller, request: Request) -> Reply | Waiting:
     """Bind, handle, and if the handler would wait, attempt once. Runs with the caller's rights."""
     _, handler, bind, counter, data_at = call
     values, timeout = bind(request)
@@ -151,12 +151,12 @@ def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
         blocking = answer
         if blocking.attempt is None:
             # Made by the avatar from the start is not waiting: the handler has seen to nonblock.
-            waiting = _Waiting(call, values, timeout, blocking)
+            waiting = Waiting(call, values, timeout, blocking)
             return waiting if isinstance(blocking, OnAvatar) else _must_wait(waiting, caller)
         try:
             answer = blocking.attempt()
         except WouldBlock:
-            return _must_wait(_Waiting(call, values, timeout, blocking), caller)
+            return _must_wait(Waiting(call, values, timeout, blocking), caller)
     if data_at >= 0:
         counter.bytes += len(values[data_at])
     if type(answer) is not Reply:
@@ -166,7 +166,7 @@ def _run(call: _Call, caller: Caller, request: Request) -> Reply | _Waiting:
     return answer
 
 
-def _must_wait(waiting: _Waiting, caller: Caller) -> _Waiting:
+def _must_wait(waiting: Waiting, caller: Caller) -> Waiting:
     if caller.nonblock:
         name = waiting.call.row.name
         raise SynosError(EAGAIN, f"{name} would wait, and this session was opened with O_NONBLOCK")

@@ -22,7 +22,7 @@ from synosfs.errors import SynosError
 from synosfs.ipc import host
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.table import Process, ProcessTable
-from synosfs.syscall_gate.codecs import SPLIT_WRITE, Notation, Record, RequestStream, encode
+from synosfs.syscall_gate.codecs import SPLIT_WRITE, TEXT, Record, RequestStream, encode
 from synosfs.syscall_gate.dispatch import MAX_REPLIES, NOT_RUN, SLICE_NS, SyscallDispatcher
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.record import Reply, Request
@@ -67,10 +67,6 @@ class Gate:
         rights = host.OWN if lent == host.OWN else lent
         return Caller(self.ipc, self.dispatcher.parking, process, process.pid, tid, rights)
 
-    def session(self, caller: Caller, *, readable: bool, translate: Translate | None = None) -> "Session":
-        """A session of ``caller``; ``translate`` turns what is written into the system call that it stands for."""
-        return Session(self.dispatcher, caller, readable, translate)
-
     def last_reply(self, tid: int, uid: int) -> bytes:
         """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has.
 
@@ -93,19 +89,23 @@ def effective(tid: int, uid: int, gid: int) -> Credentials:
 
 @dataclass(slots=True)
 class Session:
-    """The requests and replies of one open file. Its writes come one at a time: the kernel holds the inode's lock."""
+    """The requests and replies of one open file, of ``caller``; without ``readable`` the replies are not kept for it.
+
+    ``translate`` turns what is written into the system call that it stands for. The writes come one at a time: the
+    kernel holds the inode's lock.
+    """
 
     dispatcher: SyscallDispatcher
     caller: Caller
     readable: bool
     translate: Translate | None = None
     _requests: RequestStream = field(default_factory=RequestStream)
-    _replies: bytearray = field(default_factory=bytearray)
+    _replies: bytes | bytearray = b""
     _read: int = 0  # how much of _replies has been read; kept until the next write, for a reader that goes back
     _offset: int = 0  # where the file's position is after the last read or write
     _goes_on: bool = False  # the kernel may hand the rest of the same write on in another piece
 
-    async def write(self, offset: int, piece: bytes) -> int:
+    async def write(self, offset: int, data: bytes) -> int:
         """Take a piece of a request, and run every request that it completes.
 
         Raises the error of a text request that is alone in its write, in one piece; all other errors are in the
@@ -113,23 +113,23 @@ class Session:
         """
         if len(self._replies) - self._read > MAX_REPLIES:
             raise SynosError(errno.ENOBUFS, "16 MiB of replies are unread in this session: read them first")
-        self._offset = offset + len(piece)
+        size = len(data)
+        self._offset = offset + size
         whole = not self._goes_on and self._requests.idle
         if not self._goes_on:
             self.caller.interrupted = False  # else a signal ends the rest of the write too
-        self._goes_on = len(piece) >= SPLIT_WRITE
-        error = await self._run(self._requests.feed(piece))
+        self._goes_on = size >= SPLIT_WRITE
+        error = await self._run(self._requests.feed(data))
         if error is not None and whole and self._requests.idle:
             self._goes_on = False  # what fails does not
             raise error
-        return len(piece)
+        return size
 
     async def read(self, offset: int, size: int) -> bytes:
         """The next bytes of the replies; nothing when all have been read."""
         self._goes_on = False
-        if left := self._requests.finish():
-            self.caller.interrupted = False
-            await self._run(left)
+        if not self._requests.idle:
+            await self._run_rest()
         back = self._offset - offset
         if 0 < back <= self._read:
             self._read -= back
@@ -140,9 +140,12 @@ class Session:
 
     async def close(self) -> None:
         """Run a request that the writer left without a newline."""
-        if left := self._requests.finish():
-            self.caller.interrupted = False
-            await self._run(left)
+        if not self._requests.idle:
+            await self._run_rest()
+
+    async def _run_rest(self) -> None:
+        self.caller.interrupted = False
+        await self._run(self._requests.finish())
 
     async def _run(self, records: Iterable[Record]) -> SynosError | None:
         """Answer the records of one write. Returns the error of a single text request, if it failed."""
@@ -157,35 +160,44 @@ class Session:
                     errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew"
                 )
             replies = await self._answer(record) if size <= MAX_REPLIES else [_ENOUGH] * (len(record.requests) or 1)
-            ids = [request.id for request in record.requests] or [None]
-            answers.append(encode(record.notation, replies, ids, record.batch))
+            answers.append(encode(record, replies))
             size += len(answers[-1])
-            if record.notation is Notation.TEXT and replies[0].errno:
+            if record.notation is TEXT and replies[0].errno:
                 failed = SynosError(replies[0].errno, replies[0].message)
             if time.perf_counter_ns() - began > SLICE_NS:
                 await self.dispatcher.parking.let_others_in(self.caller)
                 began = time.perf_counter_ns()
         if not answers:
             return None
-        answer = b"".join(answers)
+        answer = answers[0] if len(answers) == 1 else b"".join(answers)
         process.last_reply, process.last_reply_uid = answer, self.caller.credentials.uid
         if self.readable:
-            del self._replies[: self._read]
-            self._read = 0
-            self._replies += answer
+            self._keep(answer)
         return failed if len(answers) == 1 else None
+
+    def _keep(self, answer: bytes) -> None:
+        """Let the reader have it, after what it has not read yet."""
+        if self._read == len(self._replies):
+            self._replies = answer
+        else:
+            self._replies = bytearray(self._replies) if isinstance(self._replies, bytes) else self._replies
+            del self._replies[: self._read]
+            self._replies += answer
+        self._read = 0
 
     async def _answer(self, record: Record) -> list[Reply]:
         """The replies to one record, each request of it translated first."""
-        if self.caller.interrupted:
-            return [NOT_RUN] * (len(record.requests) or 1)
+        requests, caller = record.requests, self.caller
+        if caller.interrupted:
+            return [NOT_RUN] * (len(requests) or 1)
         try:
             if record.error is not None:
                 raise record.error
             if self.translate is not None:
-                record.requests = [self.translate(request) for request in record.requests]
+                requests = [self.translate(request) for request in requests]
         except SynosError as error:
-            return [Reply(-1, errno=error.errno, message=error.message)]
-        if len(record.requests) == 1:
-            return [await self.dispatcher.call(self.caller, record.requests[0])]
-        return await self.dispatcher.call_all(self.caller, record.requests)
+            return [Reply(-1, errno=error.errno, message=error.message)] * (len(requests) or 1)  # none of it is run
+        if len(requests) > 1:
+            return await self.dispatcher.call_all(caller, requests)
+        answer = self.dispatcher.begin(caller, requests[0])
+        return [answer if isinstance(answer, Reply) else await self.dispatcher.finish(caller, answer)]

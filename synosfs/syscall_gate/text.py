@@ -9,6 +9,7 @@ Invariants: what ``quote`` writes, ``parse`` reads back, for any bytes; ``parse`
 (EINVAL), whose message names the part by its column, counted in bytes from 1; every pattern is linear in the line.
 """
 
+import functools
 import re
 from errno import EINVAL
 from typing import Any, NoReturn
@@ -31,10 +32,9 @@ _NAME = rb"[A-Za-z_]\w*+"
 _BARE = rb'[^" \t\r\n][^ \t\r\n]*+'
 _C_BARE = rb'[^ \t\r\n,()\[\]{}"|]++'
 
-_QUOTE, _PAREN, _BACKSLASH = b'"(\\'  # as ints: looking for bytes in bytes is several times slower
+_QUOTE, _PAREN, _BACKSLASH, _VT, _FF = b'"(\\\v\f'  # as ints: looking for bytes in bytes is several times slower
 _BLANK_BYTES = b" \t\r\n"
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
-_BARE_WORDS = re.compile(rb"[^ \t\r\n]++")
 _STRING_BODY = re.compile(_BODY)
 _ESCAPES = re.compile(rb"%b|(\\)" % _ESCAPE)  # group 1: a backslash that begins none
 _BAD_ESCAPE = re.compile(rb"\\(?:[0-7]{1,3}|.[\x80-\xbf]*+)", re.DOTALL)
@@ -59,11 +59,14 @@ def is_blank(line: bytes) -> bool:
 
 def parse(line: bytes) -> Request:
     """The request that one line, without its newline, asks for."""
-    if _QUOTE not in line and _PAREN not in line:
-        # Nothing but bare words: no part of it can be wrong, except that there is none.
-        words = _BARE_WORDS.findall(line)
+    if _QUOTE not in line and _PAREN not in line and _VT not in line and _FF not in line:
+        # Nothing but bare words: no part of it can be wrong. (split takes \v and \f for blanks.)
+        words = line.split()
         if words:
-            return Request(_call(words[0]), [Bare(word) for word in words[1:]])
+            request = Request(_call(words[0]))
+            if len(words) > 1:
+                request.args = [Bare(word) for word in words[1:]]
+            return request
     start = _end(_BLANKS, line, 0)
     call = _C_CALL.match(line, start)
     if call is not None:
@@ -78,12 +81,10 @@ def render(reply: Reply) -> bytes:
     """The lines of a reply: return value and named results; then the data, exactly as it is, and a newline."""
     if reply.errno:
         return f"-1 {errno_name(reply.errno)} {_printable(reply.message)}\n".encode()
-    head = str(reply.ret)
-    for name, value in reply.results.items():
-        head += f" {name}={_render_value(value)}"
-    if reply.data is None:
-        return head.encode() + b"\n"
-    return b"%b\n%b\n" % (head.encode(), reply.data)
+    head = b"%d" % reply.ret
+    if reply.results:
+        head += "".join(f" {name}={_render_value(value)}" for name, value in reply.results.items()).encode()
+    return head + b"\n" if reply.data is None else b"%b\n%b\n" % (head, reply.data)
 
 
 def quote(data: bytes, limit: int | None = None) -> str:
@@ -128,6 +129,7 @@ def _put(request: Request, name: bytes, value: bytes) -> None:
         raise SynosError(EINVAL, f"{excerpt(name)}= is given twice")
 
 
+@functools.lru_cache(1024)
 def _call(name: bytes) -> str | int:
     """The name of a call, or its number when it is one in C notation."""
     if name[:1].isdigit() and _NUMBER.fullmatch(name) is not None:
