@@ -47,7 +47,7 @@ class CtlFile(Node):
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | 0o666)
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return Snapshot(columns(self.header, self.rows()))
         caller = self.gate.caller(who.pid, who.uid, who.gid)

@@ -9,6 +9,9 @@ the same number since the look-up, is refused with ESTALE, upon which the kernel
 (``do_filp_open`` in fs/namei.c), and is given a number reserved for the thread: the second try cannot be too late. So
 the name of a fresh node may be kept by the kernel as any other.
 
+A name that was listed is kept longer, and it may be removed meanwhile, for which the kernel locks the inode too. So a
+fresh node is listed with a number that is never open for writing; who opens it so is sent to look the name up.
+
 stat(2) is to show one number for one file, or cp(1) takes it for replaced between two looks. So a fresh node that is
 ``steady`` has numbers whose upper bits are the node's, and these alone are shown (``shown_inode``).
 """
@@ -42,6 +45,8 @@ class Inodes:
         #: The number that the next look-up of a node gets.
         self._numbers: dict[Node, int] = {root: ROOT}
         self._next = ROOT + 1
+        #: The numbers under which fresh nodes are listed.
+        self._listed: dict[Node, int] = {}
         #: How often a fresh number is open for writing: once, or more by way of /proc/<pid>/fd.
         self._writers: dict[int, int] = {}
         #: The threads that were refused and are to come again, and the numbers reserved for such.
@@ -70,6 +75,15 @@ class Inodes:
         self._references[inode] += 1
         return inode
 
+    def refer_listed(self, node: Node) -> int:
+        """The number under which a directory lists the node, with one more reference."""
+        numbers = self._listed if node.fresh else self._numbers
+        inode = numbers.get(node)
+        if inode is None:
+            inode = numbers[node] = self._add(node)
+        self._references[inode] += 1
+        return inode
+
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
         for inode, count in inodes:
             left = self._references.get(inode, 0) - count
@@ -79,8 +93,9 @@ class Inodes:
                 node = self._nodes.pop(inode)
                 del self._references[inode]
                 self._reserved.pop(inode, None)
-                if self._numbers.get(node) == inode:
-                    del self._numbers[node]
+                for numbers in (self._numbers, self._listed):
+                    if numbers.get(node) == inode:
+                        del numbers[node]
 
     def open_for_writing(self, inode: int, tid: int) -> None:
         """A thread opens the number to write. ESTALE: it has a writer, look the name up again.
@@ -92,7 +107,8 @@ class Inodes:
         if not node.fresh:
             return
         retry = self._retries.pop(tid, None)
-        taken = inode in self._writers or self._reserved.get(inode, tid) != tid
+        reserved = self._reserved.get(inode, tid) != tid
+        taken = inode in self._writers or reserved or self._listed.get(node) == inode
         if taken and (retry is None or retry.refused != inode):
             self._retries[tid] = _Retry(node, inode)
             raise SynosError(ESTALE)

@@ -28,7 +28,7 @@ class MemoryFile(Node):
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | 0o600, *self.process.owner())
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         self.gate.caller_for(self.process, who.pid, who.uid, who.gid)  # EPERM for others
         return _Memory(self.process)
 

@@ -33,7 +33,7 @@ from synosfs.ipc import host, sysv_msg
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import QueueSource, Source
-from synosfs.syscall_gate.record import Reply, Request
+from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.spec import row
 
@@ -57,7 +57,7 @@ class QueueFile(Node):
         mtime = max(status.stime, status.ctime)
         return sysv.attributes(status, who, size=status.cbytes, atime=status.rtime, mtime=mtime, ctime=status.ctime)
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return _Look(MessageQueue(self.msqid), self.mtype, credentials_of(who))
         caller = self.gate.caller(who.pid, who.uid, who.gid)
@@ -123,22 +123,22 @@ class _Endpoint(Handle):
 
     async def write(self, offset: int, data: bytes) -> int:
         mtype = _DEFAULT_TYPE if self._mtype is None else self._mtype
-        await self._call(Request("msgsnd", [self._msqid, mtype, data]))
+        await self._gate.dispatcher.called(self._caller, Request("msgsnd", [self._msqid, mtype, data]))
         return len(data)
 
     async def read(self, offset: int, size: int) -> bytes:
-        reply = await self._call(Request("msgrcv", [self._msqid, size, self._mtype or 0]))
+        request = Request("msgrcv", [self._msqid, size, self._mtype or 0])
+        try:
+            reply = await self._gate.dispatcher.called(self._caller, request)
+        except SynosError as error:
+            if error.errno != ENOMSG:
+                raise
+            raise SynosError(EAGAIN, error.message) from None  # what read(2) says with O_NONBLOCK
         return reply.data or b""
 
     def source(self) -> Source:
         parking, credentials = self._gate.dispatcher.parking, self._caller.credentials
         return QueueSource(parking, credentials, MessageQueue(self._msqid), self._mtype or 0)
-
-    async def _call(self, request: Request) -> Reply:
-        reply = await self._gate.dispatcher.call(self._caller, request)
-        if reply.errno:
-            raise SynosError(EAGAIN if reply.errno == ENOMSG else reply.errno, reply.message)
-        return reply
 
 
 def _file(gate: Gate, msqid: int, selection: str | None) -> Node:

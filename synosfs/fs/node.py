@@ -90,9 +90,14 @@ class Node:
     fresh: ClassVar[bool] = False
     #: For fresh nodes: stat(2) shows one inode number for all of them.
     steady: ClassVar[bool] = False
-    #: For how long the kernel may keep the name and the attributes, in seconds.
+    #: For how long the kernel may keep the name and the attributes after a look-up, in seconds.
     entry_timeout: ClassVar[float] = 0.0
     attr_timeout: ClassVar[float] = 0.0
+    #: For directories: whether the kernel may keep what they list. Not where a name may come to mean another thing
+    #: while the first is still there.
+    keeps_names: ClassVar[bool] = True
+    #: Whether the kernel may have kept its name when the thing is gone.
+    is_kept: ClassVar[bool] = True
 
     def attributes(self, who: Who) -> Attributes:
         """ENOENT when the thing is gone."""
@@ -107,7 +112,7 @@ class Node:
     def entries(self, who: Who) -> Iterable[tuple[str, "Node"]]:
         raise SynosError(ENOTDIR)
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         raise SynosError(EISDIR)
 
     def create(self, name: str, mode: int, who: Who) -> "Node":
@@ -179,7 +184,7 @@ class TextFile(Node):
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | self.mode)
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
             raise SynosError(EACCES, "this file is for reading")
         return Snapshot(self.render())

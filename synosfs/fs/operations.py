@@ -10,7 +10,7 @@ import itertools
 import logging
 import stat
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -19,7 +19,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
 from synosfs.fs.inodes import ROOT, Inodes
-from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, no_such, writes
+from synosfs.fs.node import FOREVER, Attributes, Change, Directory, Handle, Node, no_such, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.syscall_gate.interrupts import shown_inode
@@ -41,19 +41,40 @@ _NAME_MAX = 255
 
 
 def _boundary(
-    operation: Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]:
+    operation: Callable[Concatenate["Operations", int, P], R],
+) -> Callable[Concatenate["Operations", int, P], Coroutine[Any, Any, R]]:
     """The errno boundary, and the count by which the receiver tells requests from interrupts."""
 
     @functools.wraps(operation)
-    async def guarded(self: "Operations", *args: P.args, **kwargs: P.kwargs) -> R:
+    async def guarded(self: "Operations", number: int, *args: P.args, **kwargs: P.kwargs) -> R:
         self.receiver.handled += 1
         try:
-            return await operation(self, *args, **kwargs)
+            return operation(self, number, *args, **kwargs)
         except Exception as error:
             raise _told(operation.__name__, error) from None
 
     return guarded  # type: ignore[return-value]  # mypy keeps functools.wraps apart from a plain function
+
+
+def _by_name(
+    operation: Callable[Concatenate["Operations", int, P], R],
+) -> Callable[Concatenate["Operations", int, P], Coroutine[Any, Any, R]]:
+    """An operation on what a name led to. The kernel keeps many names, so the thing may be gone by now: upon ESTALE it
+    looks the name up again, and the caller is told ENOENT (``retry_estale`` in <linux/namei.h>). So no name is stale.
+    """
+
+    @functools.wraps(operation)
+    async def guarded(self: "Operations", inode: int, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.receiver.handled += 1
+        try:
+            return operation(self, inode, *args, **kwargs)
+        except Exception as error:
+            told = _told(operation.__name__, error)
+            if told.errno == errno.ENOENT and self._inodes[inode].is_kept:
+                raise FUSEError(errno.ESTALE) from None
+            raise told from None
+
+    return guarded  # type: ignore[return-value]  # as above
 
 
 def _told(operation: str, error: Exception) -> FUSEError:
@@ -85,8 +106,13 @@ class Operations(pyfuse3.Operations):
     # --- names ---
 
     @_boundary
-    async def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        return self._entry(self._child(parent, name, ctx), ctx)
+    def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        directory = self._inodes[parent]
+        text = _text(name)
+        node = directory if text == "." else directory.lookup(text, ctx)
+        entry = self._entry(node, ctx)
+        entry.entry_timeout = node.entry_timeout
+        return entry
 
     async def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
         # No _boundary: nothing here can fail, and pyfuse3 has no answer to give if it did.
@@ -94,11 +120,11 @@ class Operations(pyfuse3.Operations):
         self._inodes.forget(inodes)
 
     @_boundary
-    async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+    def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         self._inodes[parent].unlink(_text(name), ctx)
 
     @_boundary
-    async def rename(
+    def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, ctx: RequestContext
     ) -> None:
         if flags & ~_RENAME_NOREPLACE:
@@ -109,37 +135,38 @@ class Operations(pyfuse3.Operations):
         self._inodes[parent].rename(_text(name), _text(new_name), ctx)
 
     @_boundary
-    async def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+    def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         raise SynosError(errno.EPERM, "no directory can be made here")
 
     @_boundary
-    async def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+    def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         raise SynosError(errno.EPERM, "the directories here stay")
 
     @_boundary
-    async def symlink(self, parent: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+    def symlink(self, parent: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         raise SynosError(errno.EPERM, "no link can be made here")
 
     @_boundary
-    async def link(self, inode: int, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+    def link(self, inode: int, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         raise SynosError(errno.EPERM, "no link can be made here")
 
     @_boundary
-    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+    def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         return self._inodes[inode].readlink(ctx).encode()
 
     # --- attributes ---
 
-    @_boundary
-    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+    @_by_name
+    def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         node = self._inodes[inode]
         return _attributes(shown_inode(inode), node, node.attributes(ctx))
 
-    @_boundary
-    async def setattr(
+    @_by_name
+    def setattr(
         self, inode: int, attr: EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
         node = self._inodes[inode]
+        node.attributes(ctx)  # ENOENT when it is gone: not every host call that changes something says so
         change = Change(
             mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
@@ -149,24 +176,24 @@ class Operations(pyfuse3.Operations):
         node.change(change, ctx)
         return _attributes(shown_inode(inode), node, node.attributes(ctx))
 
-    @_boundary
-    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+    @_by_name
+    def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         return self._inodes[inode].xattr(_text(name), ctx).encode()
 
-    @_boundary
-    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+    @_by_name
+    def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         return [f"user.{name}".encode() for name in self._inodes[inode].xattrs(ctx)]
 
     @_boundary
-    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+    def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         raise SynosError(errno.EPERM, "extended attributes here are for reading")
 
     @_boundary
-    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+    def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         raise SynosError(errno.EPERM, "extended attributes here are for reading")
 
-    @_boundary
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        self.receiver.handled += 1
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = 4096
         data.f_files = len(self._inodes)
@@ -175,24 +202,24 @@ class Operations(pyfuse3.Operations):
 
     # --- open files ---
 
-    @_boundary
-    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return await self._open(self._inodes[inode], inode, flags, ctx)
+    @_by_name
+    def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        return self._open(self._inodes[inode], inode, flags, ctx)
 
     @_boundary
-    async def create(
+    def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         node = self._inodes[parent].create(_text(name), mode, ctx)
         entry = self._entry(node, ctx)
         try:
-            return await self._open(node, entry.st_ino, flags, ctx), entry
+            return self._open(node, entry.st_ino, flags, ctx), entry
         except BaseException:
             self._inodes.forget([(entry.st_ino, 1)])
             raise
 
     @_boundary
-    async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
         directory = self._inodes[parent]
         if stat.S_ISREG(mode):
             return self._entry(directory.create(_text(name), mode, ctx), ctx)
@@ -201,7 +228,7 @@ class Operations(pyfuse3.Operations):
         raise SynosError(errno.EPERM, "only FIFOs, and objects with a key, can be made here")
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
-        # read and write are the hot path: what _boundary does, without its frame.
+        # read, write and release may wait: what _boundary does, without another frame on the hot path.
         self.receiver.handled += 1
         try:
             return await self._handles[fh].read(offset, size)
@@ -216,25 +243,28 @@ class Operations(pyfuse3.Operations):
             raise _told("write", error) from None
 
     @_boundary
-    async def flush(self, fh: int) -> None:
+    def flush(self, fh: int) -> None:
         # The kernel remembers this answer and asks no more: closing costs one request less, and nothing here waits for
         # it.
         raise SynosError(errno.ENOSYS)
 
     @_boundary
-    async def fsync(self, fh: int, datasync: bool) -> None:
+    def fsync(self, fh: int, datasync: bool) -> None:
         """Nothing is ever held back."""
 
-    @_boundary
     async def release(self, fh: int) -> None:
-        self._pollers.forget(fh)
-        handle = self._handles.pop(fh)
-        if handle.written is not None:
-            self._inodes.close_for_writing(handle.written)
-        await handle.close()
+        self.receiver.handled += 1
+        try:
+            self._pollers.forget(fh)
+            handle = self._handles.pop(fh)
+            if handle.written is not None:
+                self._inodes.close_for_writing(handle.written)
+            await handle.close()
+        except Exception as error:
+            raise _told("release", error) from None
 
     @_boundary
-    async def poll(self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext) -> int:
+    def poll(self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext) -> int:
         source = self._handles[fh].source()
         if source is None:
             return IN | OUT
@@ -247,49 +277,44 @@ class Operations(pyfuse3.Operations):
 
     # --- directories ---
 
-    @_boundary
-    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+    @_by_name
+    def opendir(self, inode: int, ctx: RequestContext) -> int:
         number = next(self._numbers)
-        self._directories[number] = _Listing(inode, list(self._inodes[inode].entries(ctx)), ctx)
+        self._directories[number] = _Listing(self._inodes[inode], ctx)
         return number
 
     @_boundary
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+    def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._directories[fh]
-        for position in range(start_id, len(listing.entries)):
-            name, node = listing.entries[position]
+        for position, (name, node) in listing.since(start_id):
             try:
-                entry = self._entry(node, listing.who)
+                entry = self._entry(node, listing.who, listed=True)
             except SynosError:
                 continue  # it went since the directory was opened
+            # Who lists names is about to look at what is there: ls(1) asks three times for each.
+            entry.entry_timeout = FOREVER if listing.directory.keeps_names else 0.0
             if not pyfuse3.readdir_reply(token, name.encode(), entry, position + 1):
                 self._inodes.forget([(entry.st_ino, 1)])
                 return
 
     @_boundary
-    async def releasedir(self, fh: int) -> None:
+    def releasedir(self, fh: int) -> None:
         del self._directories[fh]
 
     # --- helpers ---
 
-    def _child(self, parent: int, name: bytes, ctx: RequestContext) -> Node:
-        node = self._inodes[parent]
-        text = _text(name)
-        if text == ".":
-            return node
-        return node.lookup(text, ctx)
-
-    def _entry(self, node: Node, ctx: RequestContext) -> EntryAttributes:
-        """A node's attributes for the kernel, which holds one more reference from now on."""
+    def _entry(self, node: Node, ctx: RequestContext, *, listed: bool = False) -> EntryAttributes:
+        """A node's attributes for the kernel, which holds one more reference from now on, and not yet the name."""
         attributes = node.attributes(ctx)
-        return _attributes(self._inodes.refer(node, ctx.pid), node, attributes)
+        inode = self._inodes.refer_listed(node) if listed else self._inodes.refer(node, ctx.pid)
+        return _attributes(inode, node, attributes)
 
-    async def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+    def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         written = inode if writes(flags) else None
         if written is not None:
             self._inodes.open_for_writing(written, ctx.pid)
         try:
-            handle = await node.open(flags, ctx, inode)
+            handle = node.open(flags, ctx, inode)
         except BaseException:
             if written is not None:
                 self._inodes.close_for_writing(written)
@@ -302,12 +327,23 @@ class Operations(pyfuse3.Operations):
 
 
 class _Listing:
-    """An open directory: its entries as they were at opendir, for whom."""
+    """An open directory, and for whom: what it holds is found as it is read, a request's worth at a time."""
 
-    def __init__(self, inode: int, entries: list[tuple[str, Node]], who: RequestContext) -> None:
-        self.inode = inode
-        self.entries = entries
+    def __init__(self, directory: Node, who: RequestContext) -> None:
+        self.directory = directory
         self.who = who
+        self._more = iter(directory.entries(who))
+        self._found: list[tuple[str, Node]] = []
+
+    def since(self, position: int) -> Iterator[tuple[int, tuple[str, Node]]]:
+        """The entries from this place on, each with its place. The same place gives the same entry again."""
+        for place in itertools.count(position):
+            while place >= len(self._found):
+                following = next(self._more, None)
+                if following is None:
+                    return
+                self._found.append(following)
+            yield place, self._found[place]
 
 
 def _text(name: bytes) -> str:
@@ -328,7 +364,7 @@ def _attributes(inode: int, node: Node, attributes: Attributes) -> EntryAttribut
     entry.st_atime_ns = attributes.atime_ns or _STARTED_NS
     entry.st_mtime_ns = attributes.mtime_ns or _STARTED_NS
     entry.st_ctime_ns = attributes.ctime_ns or _STARTED_NS
-    entry.entry_timeout = node.entry_timeout
+    entry.entry_timeout = 0.0
     entry.attr_timeout = node.attr_timeout
     return entry
 

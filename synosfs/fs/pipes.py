@@ -57,6 +57,7 @@ class Pipes(Node):
 
     entry_timeout = FOREVER
     attr_timeout = FOREVER
+    keeps_names = False  # a FIFO lives on without its name while it is open
 
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFDIR | 0o1777)

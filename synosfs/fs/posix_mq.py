@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from errno import EINVAL
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
+from synosfs.fs.node import Attributes, Change, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
+from synosfs.fs.posix import PosixNames, host_name, may_read
 from synosfs.ipc import host, mqueue_fs, posix_mq
 from synosfs.process.descriptors import held
 from synosfs.syscall_gate import sys_mq
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import DescriptorSource, Source
-from synosfs.syscall_gate.record import Reply, Request
+from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.session import Gate
 
 
@@ -50,7 +51,7 @@ class PosixQueueFile(Node):
             ctime_ns=found.st_ctime_ns,
         )
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             with host.acting_as(credentials_of(who)):
                 line = mqueue_fs.line(self.name)
@@ -61,7 +62,7 @@ class PosixQueueFile(Node):
         caller.nonblock = bool(flags & os.O_NONBLOCK)
         caller.inode = inode
         with host.acting_as(caller.credentials):
-            queue = posix_mq.open_(_named(self.name), flags & os.O_ACCMODE)
+            queue = posix_mq.open_(host_name(self.name), flags & os.O_ACCMODE)
         return _Endpoint(self.gate, caller, queue, self.priority)
 
     def change(self, change: Change, who: Who) -> None:
@@ -78,7 +79,7 @@ class PosixQueueFile(Node):
     def xattrs(self, who: Who) -> Mapping[str, str]:
         if not may_read(mqueue_fs.status(self.name), who):
             return {}
-        queue = posix_mq.open_(_named(self.name), os.O_RDONLY)
+        queue = posix_mq.open_(host_name(self.name), os.O_RDONLY)
         try:
             return {name: str(value) for name, value in queue.attributes()._asdict().items()}
         finally:
@@ -98,12 +99,13 @@ class _Endpoint(Handle):
         self._rest = b""
 
     async def write(self, offset: int, data: bytes) -> int:
-        await self._call(Request("mq_send", [self._description, data, self._priority]))
+        await self._gate.dispatcher.called(self._caller, Request("mq_send", [self._description, data, self._priority]))
         return len(data)
 
     async def read(self, offset: int, size: int) -> bytes:
         if not self._rest:
-            self._rest = (await self._call(Request("mq_receive", [self._description]))).data or b""
+            reply = await self._gate.dispatcher.called(self._caller, Request("mq_receive", [self._description]))
+            self._rest = reply.data or b""
         chunk, self._rest = self._rest[:size], self._rest[size:]
         return chunk
 
@@ -113,24 +115,10 @@ class _Endpoint(Handle):
     async def close(self) -> None:
         self._open.close()
 
-    async def _call(self, request: Request) -> Reply:
-        reply = await self._gate.dispatcher.call(self._caller, request)
-        if reply.errno:
-            raise SynosError(reply.errno, reply.message)
-        return reply
-
 
 @dataclass(frozen=True)
-class PosixQueues(Node):
+class PosixQueues(PosixNames):
     """The directory."""
-
-    gate: Gate
-
-    entry_timeout = FOREVER
-    attr_timeout = FOREVER
-
-    def attributes(self, who: Who) -> Attributes:
-        return Attributes(stat.S_IFDIR | 0o1777)
 
     def lookup(self, name: str, who: Who) -> Node:
         try:
@@ -149,25 +137,11 @@ class PosixQueues(Node):
 
     def create(self, name: str, mode: int, who: Who) -> Node:
         with host.acting_as(credentials_of(who)):
-            posix_mq.open_(_named(name), os.O_CREAT | os.O_RDWR, mode & 0o777).close()
+            posix_mq.open_(host_name(name), os.O_CREAT | os.O_RDWR, mode & 0o777).close()
         return PosixQueueFile(self.gate, name)
 
-    def unlink(self, name: str, who: Who) -> None:
-        with host.acting_as(credentials_of(who)):
-            posix_mq.unlink(_named(name))
-
-
-def may_read(found: os.stat_result, who: Who) -> bool:
-    """Whether the mode plainly lets ``who`` read: supplementary groups are not looked at."""
-    if who.uid == 0:
-        return True
-    if who.uid == found.st_uid:
-        return bool(found.st_mode & stat.S_IRUSR)
-    return bool(found.st_mode & (stat.S_IRGRP if who.gid == found.st_gid else stat.S_IROTH))
-
-
-def _named(name: str) -> bytes:
-    return b"/" + os.fsencode(name)
+    def remove(self, name: bytes) -> None:
+        posix_mq.unlink(name)
 
 
 def directory(gate: Gate) -> PosixQueues:

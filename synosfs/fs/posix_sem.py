@@ -16,8 +16,8 @@ from errno import EINVAL, EMSGSIZE
 
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Who, credentials_of, writes
-from synosfs.fs.posix_mq import may_read
+from synosfs.fs.node import Attributes, Change, Handle, Node, Who, credentials_of, writes
+from synosfs.fs.posix import PosixNames, host_name, may_read
 from synosfs.ipc import host, posix_sem
 from synosfs.process.descriptors import held
 from synosfs.syscall_gate import sys_posix_sem
@@ -53,14 +53,14 @@ class PosixSemaphoreFile(Node):
             ctime_ns=found.st_ctime_ns,
         )
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return _Value(self.name, credentials_of(who))
         caller = self.gate.caller(who.pid, who.uid, who.gid)
         caller.nonblock = bool(flags & os.O_NONBLOCK)
         caller.inode = inode
         with host.acting_as(caller.credentials):
-            semaphore = posix_sem.open_(_named(self.name), 0, 0, 0, 0)
+            semaphore = posix_sem.open_(host_name(self.name), 0, 0, 0, 0)
         return _Operations(self.gate, caller, semaphore, new=self.new)
 
     def change(self, change: Change, who: Who) -> None:
@@ -140,25 +140,18 @@ class _Operations(_Value):
     async def _operate(self, delta: int) -> None:
         call, back = ("sem_post", "sem_wait") if delta > 0 else ("sem_wait", "sem_post")
         for done in range(abs(delta)):
-            reply = await self._gate.dispatcher.call(self._caller, Request(call, [self._description]))
-            if reply.errno:
+            try:
+                await self._gate.dispatcher.called(self._caller, Request(call, [self._description]))
+            except SynosError:
                 if back == "sem_post":
                     for _ in range(done):
                         await self._gate.dispatcher.call(self._caller, Request(back, [self._description]))
-                raise SynosError(reply.errno, reply.message)
+                raise
 
 
 @dataclass(frozen=True)
-class PosixSemaphores(Node):
+class PosixSemaphores(PosixNames):
     """The directory."""
-
-    gate: Gate
-
-    entry_timeout = FOREVER
-    attr_timeout = FOREVER
-
-    def attributes(self, who: Who) -> Attributes:
-        return Attributes(stat.S_IFDIR | 0o1777)
 
     def lookup(self, name: str, who: Who) -> Node:
         posix_sem.status(name)
@@ -169,20 +162,15 @@ class PosixSemaphores(Node):
 
     def create(self, name: str, mode: int, who: Who) -> Node:
         with host.acting_as(credentials_of(who)):
-            posix_sem.open_(_named(name), os.O_CREAT | os.O_EXCL, mode & 0o777, 0, 0).close()
+            posix_sem.open_(host_name(name), os.O_CREAT | os.O_EXCL, mode & 0o777, 0, 0).close()
         return PosixSemaphoreFile(self.gate, name, new=True)
 
-    def unlink(self, name: str, who: Who) -> None:
-        with host.acting_as(credentials_of(who)):
-            posix_sem.unlink(_named(name))
+    def remove(self, name: bytes) -> None:
+        posix_sem.unlink(name)
 
 
 def _text(name: str) -> bytes:
     return b"%d\n" % posix_sem.look(name)
-
-
-def _named(name: str) -> bytes:
-    return b"/" + os.fsencode(name)
 
 
 def directory(gate: Gate) -> PosixSemaphores:

@@ -47,6 +47,7 @@ class Processes(Node):
 
     entry_timeout = FOREVER
     attr_timeout = FOREVER
+    keeps_names = False  # a pid comes to mean another process
 
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFDIR | 0o555)
@@ -72,6 +73,8 @@ class ProcessDirectory(Node):
 
     gate: Gate
     process: Process
+
+    is_kept = False
 
     def attributes(self, who: Who) -> Attributes:
         if not self.process.is_alive():
@@ -104,9 +107,9 @@ class ProcessFile(Node):
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | self.mode, *self.process.owner())
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
-            return await super().open(flags, who, inode)
+            return super().open(flags, who, inode)
         try:
             return Snapshot(self.render(self.gate, self.process))
         except (FileNotFoundError, ProcessLookupError):

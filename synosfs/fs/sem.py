@@ -42,7 +42,7 @@ class SetFile(Node):
         mtime = max(status.otime, status.ctime)
         return sysv.attributes(status, who, size=self._size(status, who), atime=0, mtime=mtime, ctime=status.ctime)
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return _Values(SemaphoreSet(self.semid), who)
         caller = self.gate.caller(who.pid, who.uid, who.gid)
@@ -111,11 +111,13 @@ class _Operations(_Values):
         done = 0
         for line, ops in zip(lines, operations, strict=True):
             if ops:
-                reply = await self._gate.dispatcher.call(self._caller, Request("semop", [self._semaphores.semid, ops]))
-                if reply.errno and done:
-                    break
-                if reply.errno:
-                    raise SynosError(reply.errno, reply.message)
+                request = Request("semop", [self._semaphores.semid, ops])
+                try:
+                    await self._gate.dispatcher.called(self._caller, request)
+                except SynosError:
+                    if done:
+                        break
+                    raise
             done += len(line)
             if self._caller.interrupted:
                 break

@@ -49,7 +49,7 @@ class SegmentFile(Node):
             status, who, size=status.segsz, atime=status.atime, mtime=status.ctime, ctime=status.ctime
         )
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
             return _Endpoint(self.gate.caller(who.pid, who.uid, who.gid), Segment(self.shmid))
         credentials = credentials_of(who)
@@ -181,10 +181,10 @@ class NewSegmentFile(Node):
         times = (new.since_ns, new.since_ns, new.since_ns)
         return Attributes(stat.S_IFREG | new.mode, new.uid, new.gid, 0, *times)
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         made = self._made()
         if made is not None:
-            return await made.open(flags, who, inode)
+            return made.open(flags, who, inode)
         return _NewEndpoint(self, self.gate.caller(who.pid, who.uid, who.gid))
 
     def change(self, change: Change, who: Who) -> None:
@@ -245,6 +245,8 @@ class SegmentsByKey(sysv.ByKey):
     """``key/``: the segments that have a key, and the caller's new ones."""
 
     registry: NewSegments
+
+    keeps_names = False  # a removed segment lives on without its key while it is attached
 
     def lookup(self, name: str, who: Who) -> Node:
         key = sysv.key_named(name)

@@ -34,7 +34,7 @@ class SyscallFile(Node):
         uid, gid = self.process.owner()
         return Attributes(stat.S_IFREG | 0o600, uid, gid)
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+    def open(self, flags: int, who: Who, inode: int) -> Handle:
         gate, process = self.gate, self.process
         if not writes(flags):
             if process is not None:

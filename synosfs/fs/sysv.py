@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from errno import ENOENT
+from errno import EIDRM, EINVAL, ENOENT
 from typing import Any, Protocol, TypeVar
 
 from synosfs.errors import SynosError
@@ -68,8 +68,8 @@ class ById(Node):
     attr_timeout = FOREVER
 
     def attributes(self, who: Who) -> Attributes:
-        # Sticky: as with IPC_RMID, only the owner of an object, or root, may remove it.
-        return Attributes(stat.S_IFDIR | 0o1777)
+        # Not sticky: who may remove an object is the host's to say, and the kernel here does not know its creator.
+        return Attributes(stat.S_IFDIR | 0o777)
 
     def lookup(self, name: str, who: Who) -> Node:
         number, selection = self._named(name)
@@ -80,8 +80,11 @@ class ById(Node):
 
     def unlink(self, name: str, who: Who) -> None:
         number, _ = self._named(name)
-        with host.acting_as(credentials_of(who)):
-            self.family.remove(number)
+        try:
+            with host.acting_as(credentials_of(who)):
+                self.family.remove(number)
+        except SynosError as error:
+            raise SynosError(ENOENT, error.message) if error.errno in (EINVAL, EIDRM) else error from None
 
     def _named(self, name: str) -> tuple[int, str | None]:
         """The id and the selection that a name means."""

@@ -32,6 +32,15 @@ def in_its_slot(number: int, stat_slot: Callable[[int], Status]) -> Status | Non
     return None
 
 
+def table_of(family: str) -> list[bytes]:
+    """The lines of ``/proc/sysvipc/<family>`` without the header: every object of the namespace (``sysvipc(7)``).
+
+    Read at once, so that whoever takes the lines one by one keeps no descriptor open.
+    """
+    with open(f"/proc/sysvipc/{family}", "rb") as table:
+        return table.readlines()[1:]
+
+
 class Limits(NamedTuple):
     """What a family's ``*_INFO`` commands answer by the C names, and the highest used slot."""
 

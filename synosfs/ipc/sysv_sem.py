@@ -28,7 +28,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_sem
-from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
+from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private, table_of
 
 #: The most that a semaphore can hold (SEMVMX); a value beyond 16 bits would not even reach the host.
 _SEMVMX = 32767
@@ -309,11 +309,9 @@ def limits(command: int = IPC_INFO) -> Limits:
 
 def listing() -> Iterator[tuple[int, int]]:
     """Id and unsigned key of every set of the namespace in the kernel's order, whoever made it."""
-    with open("/proc/sysvipc/sem", "rb") as table:
-        next(table)
-        for line in table:
-            key, semid, *_ = line.split()
-            yield int(semid), int(key) & 0xFFFFFFFF
+    for line in table_of("sem"):
+        key, semid, *_ = line.split()
+        yield int(semid), int(key) & 0xFFFFFFFF
 
 
 def _status(semid: int, buffer: host_sem.SemidDs) -> SetStatus:

@@ -30,7 +30,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError
 from synosfs.ipc import host_shm
-from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
+from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private, table_of
 
 #: The most attachments at once (vm.max_map_count is 65530 by default, and the daemon has other maps), and the most
 #: bytes (the address space has 128 TiB; a segment without reservation may claim any size).
@@ -283,16 +283,14 @@ class Listed(NamedTuple):
 
 def listing() -> Iterator[Listed]:
     """Every segment of the namespace in the kernel's order, whoever made it (``/proc/sysvipc/shm``)."""
-    with open("/proc/sysvipc/shm", "rb") as table:
-        next(table)
-        for line in table:
-            fields = line.split()
-            key, shmid, _, segsz, cpid, lpid, nattch, uid, gid, cuid, cgid, atime, dtime, ctime, rss, swap = map(
-                int, fields
-            )
-            mode = int(fields[2], 8)
-            perm = (shmid, key & 0xFFFFFFFF, uid, gid, cuid, cgid, mode, 0)
-            yield Listed(SegmentStatus(*perm, segsz, atime, dtime, ctime, cpid, lpid, nattch), rss, swap)
+    for line in table_of("shm"):
+        fields = line.split()
+        key, shmid, _, segsz, cpid, lpid, nattch, uid, gid, cuid, cgid, atime, dtime, ctime, rss, swap = map(
+            int, fields
+        )
+        mode = int(fields[2], 8)
+        perm = (shmid, key & 0xFFFFFFFF, uid, gid, cuid, cgid, mode, 0)
+        yield Listed(SegmentStatus(*perm, segsz, atime, dtime, ctime, cpid, lpid, nattch), rss, swap)
 
 
 def _status(shmid: int, buffer: host_shm.ShmidDs) -> SegmentStatus:

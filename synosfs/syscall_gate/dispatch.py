@@ -73,6 +73,13 @@ class SyscallDispatcher:
         answer = self.begin(caller, request)
         return answer if isinstance(answer, Reply) else await self.finish(caller, answer)
 
+    async def called(self, caller: Caller, request: Request) -> Reply:
+        """As ``call``; the error of a call that failed is raised."""
+        reply = await self.call(caller, request)
+        if reply.errno:
+            raise SynosError(reply.errno, reply.message)
+        return reply
+
     async def call_all(self, caller: Caller, requests: list[Request]) -> list[Reply]:
         """Answer a batch in order. A signal ends it: a call that waits answers EINTR, what follows is not run."""
         replies: list[Reply] = []

@@ -49,19 +49,6 @@ def semaphore(semaphores: Path) -> Iterator[posix_ipc.Semaphore]:
     made.close()
 
 
-@pytest.fixture
-def children() -> Iterator[Callable[..., Child]]:
-    started = []
-
-    def start(body: Callable[[], object], uid: int = 0) -> Child:
-        started.append(Child(body, uid=uid))
-        return started[-1]
-
-    yield start
-    for child in started:
-        child.close()
-
-
 def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command], cwd=directory, capture_output=True, text=True, timeout=30, check=False
