@@ -75,7 +75,8 @@ class SyscallDispatcher:
 
     async def called(self, caller: Caller, request: Request) -> Reply:
         """As ``call``; the error of a call that failed is raised."""
-        reply = await self.call(caller, request)
+        answer = self.begin(caller, request)
+        reply = answer if isinstance(answer, Reply) else await self.finish(caller, answer)
         if reply.errno:
             raise SynosError(reply.errno, reply.message)
         return reply
