@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from errno import EACCES, EINVAL, EISDIR, ENODATA, ENOENT, ENOTDIR, EPERM
+from errno import EACCES, EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM
 from typing import ClassVar, NamedTuple, Protocol
 
 from synosfs.credentials import Credentials
@@ -140,13 +140,6 @@ class Node:
     def xattrs(self, who: Who) -> Mapping[str, str]:
         """The extended attributes, without the ``user.`` prefix."""
         return {}
-
-    def xattr(self, name: str, who: Who) -> str:
-        """ENODATA when there is none of this name. Asked often: ``ls`` looks for ACLs and labels on each file."""
-        prefix, _, rest = name.partition(".")
-        if prefix != "user" or (value := self.xattrs(who).get(rest)) is None:
-            raise SynosError(ENODATA)
-        return value
 
 
 def no_such(name: str) -> SynosError:

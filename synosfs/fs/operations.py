@@ -19,7 +19,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
 from synosfs.fs.inodes import ROOT, Inodes
-from synosfs.fs.node import FOREVER, Attributes, Change, Directory, Handle, Node, no_such, writes
+from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, no_such, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.syscall_gate.interrupts import shown_inode
@@ -44,12 +44,13 @@ def _boundary(
     operation: Callable[Concatenate["Operations", int, P], R],
 ) -> Callable[Concatenate["Operations", int, P], Coroutine[Any, Any, R]]:
     """The errno boundary, and the count by which the receiver tells requests from interrupts."""
+    carry_out: Callable[..., R] = operation  # pyfuse3 gives no argument by name, and packing none saves time
 
     @functools.wraps(operation)
-    async def guarded(self: "Operations", number: int, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def guarded(self: "Operations", number: int, *args: Any) -> R:
         self.receiver.handled += 1
         try:
-            return operation(self, number, *args, **kwargs)
+            return carry_out(self, number, *args)
         except Exception as error:
             raise _told(operation.__name__, error) from None
 
@@ -62,12 +63,13 @@ def _by_name(
     """An operation on what a name led to. The kernel keeps many names, so the thing may be gone by now: upon ESTALE it
     looks the name up again, and the caller is told ENOENT (``retry_estale`` in <linux/namei.h>). So no name is stale.
     """
+    carry_out: Callable[..., R] = operation
 
     @functools.wraps(operation)
-    async def guarded(self: "Operations", inode: int, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def guarded(self: "Operations", inode: int, *args: Any) -> R:
         self.receiver.handled += 1
         try:
-            return operation(self, inode, *args, **kwargs)
+            return carry_out(self, inode, *args)
         except Exception as error:
             told = _told(operation.__name__, error)
             if told.errno == errno.ENOENT and self._inodes[inode].is_kept:
@@ -176,9 +178,19 @@ class Operations(pyfuse3.Operations):
         node.change(change, ctx)
         return _attributes(shown_inode(inode), node, node.attributes(ctx))
 
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        if name.startswith(b"user."):
+            return await self._user_xattr(inode, name, ctx)
+        # ls(1) asks each file for a label and an ACL, which none has: the shortest way to say so.
+        self.receiver.handled += 1
+        raise FUSEError(errno.ENODATA)
+
     @_by_name
-    def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        return self._inodes[inode].xattr(_text(name), ctx).encode()
+    def _user_xattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        value = self._inodes[inode].xattrs(ctx).get(_text(name).removeprefix("user."))
+        if value is None:
+            raise SynosError(errno.ENODATA)
+        return value.encode()
 
     @_by_name
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
@@ -354,16 +366,17 @@ def _text(name: bytes) -> str:
 
 
 def _attributes(inode: int, node: Node, attributes: Attributes) -> EntryAttributes:
+    mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns = attributes
     entry = EntryAttributes()
     entry.st_ino = inode
-    entry.st_mode = attributes.mode
-    entry.st_nlink = 2 if isinstance(node, Directory) else 1
-    entry.st_uid = attributes.uid
-    entry.st_gid = attributes.gid
-    entry.st_size = attributes.size
-    entry.st_atime_ns = attributes.atime_ns or _STARTED_NS
-    entry.st_mtime_ns = attributes.mtime_ns or _STARTED_NS
-    entry.st_ctime_ns = attributes.ctime_ns or _STARTED_NS
+    entry.st_mode = mode
+    entry.st_nlink = 2 if stat.S_ISDIR(mode) else 1
+    entry.st_uid = uid
+    entry.st_gid = gid
+    entry.st_size = size
+    entry.st_atime_ns = atime_ns or _STARTED_NS
+    entry.st_mtime_ns = mtime_ns or _STARTED_NS
+    entry.st_ctime_ns = ctime_ns or _STARTED_NS
     entry.entry_timeout = 0.0
     entry.attr_timeout = node.attr_timeout
     return entry

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL
+from functools import partial
 
 from synosfs import abi
 from synosfs.errors import SynosError
@@ -18,6 +19,7 @@ from synosfs.fs import posix_sem, sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, Who, credentials_of, no_such, writes
 from synosfs.ipc import host, sysv_sem
+from synosfs.ipc.sysv import listing
 from synosfs.ipc.sysv_sem import Operation, SemaphoreSet, SetStatus
 from synosfs.syscall_gate.kinds import BadArgument, semaphore_operation
 from synosfs.syscall_gate.parking import Caller
@@ -143,7 +145,7 @@ def _file(gate: Gate, semid: int, selection: str | None) -> Node:
 
 _SETS = sysv.Family(
     file=_file,
-    listing=sysv_sem.listing,
+    listing=partial(listing, "sem"),
     find=lambda key: sysv_sem.find(key).semid,
     create=lambda key, mode: sysv_sem.get(key, 1, abi.IPC_CREAT | mode).semid,
     remove=lambda semid: SemaphoreSet(semid).remove(),

@@ -25,6 +25,7 @@ from synosfs.fs import sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import FOREVER, Attributes, Change, Directory, Handle, Node, Who, credentials_of, no_such, writes
 from synosfs.ipc import host, sysv_shm
+from synosfs.ipc.sysv import listing
 from synosfs.ipc.sysv_shm import Attached, Segment, SegmentStatus
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.record import Octal, Request
@@ -316,7 +317,7 @@ def _create_unsized(*_: int) -> int:
 
 _SEGMENTS = sysv.Family(
     file=_file,
-    listing=lambda: ((listed.status.shmid, listed.status.key) for listed in sysv_shm.listing()),
+    listing=partial(listing, "shm"),
     find=lambda key: sysv_shm.find(key).shmid,
     create=_create_unsized,
     remove=lambda shmid: Segment(shmid).remove(),

@@ -1,6 +1,6 @@
 """What the System V families have in common on the host: keys, ids, ownership, and slots in the kernel's tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from errno import EIDRM, EINVAL, ENOENT
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,12 +33,19 @@ def in_its_slot(number: int, stat_slot: Callable[[int], Status]) -> Status | Non
 
 
 def table_of(family: str) -> list[bytes]:
-    """The lines of ``/proc/sysvipc/<family>`` without the header: every object of the namespace (``sysvipc(7)``).
+    """The lines of ``/proc/sysvipc/<family>`` (msg, sem, shm) without the header: a line an object (``sysvipc(7)``).
 
     Read at once, so that whoever takes the lines one by one keeps no descriptor open.
     """
     with open(f"/proc/sysvipc/{family}", "rb") as table:
         return table.readlines()[1:]
+
+
+def listing(family: str) -> Iterator[tuple[int, int]]:
+    """Id and unsigned key of every object of the namespace in the kernel's order, whoever made it."""
+    for line in table_of(family):
+        key, number, _ = line.split(None, 2)
+        yield int(number), int(key) & 0xFFFFFFFF
 
 
 class Limits(NamedTuple):

@@ -6,7 +6,6 @@ calling thread's credentials, and an id that is gone is the host's EINVAL. ``*_n
 """
 
 import errno
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -26,7 +25,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_msg
-from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private, table_of
+from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
 
 #: The most a receive buffer may hold here; the host's messages end at MSGMAX, far below.
 _MOST = 1 << 20
@@ -221,30 +220,6 @@ def limits(command: int = IPC_INFO) -> Limits:
     buffer = host_msg.MsgInfo()
     highest = host_msg.msgctl(0, command, buffer)
     return Limits(highest, {name: getattr(buffer, name) for name, _ in host_msg.MsgInfo._fields_})
-
-
-def listing() -> Iterator[QueueStatus]:
-    """Every queue of the namespace in the kernel's order, whoever made it (``/proc/sysvipc/msg``)."""
-    for line in table_of("msg"):
-        key, msqid, mode, cbytes, qnum, lspid, lrpid, uid, gid, cuid, cgid, stime, rtime, ctime = line.split()
-        yield QueueStatus(
-            msqid=int(msqid),
-            key=int(key) & 0xFFFFFFFF,
-            uid=int(uid),
-            gid=int(gid),
-            cuid=int(cuid),
-            cgid=int(cgid),
-            mode=int(mode, 8),
-            seq=0,
-            stime=int(stime),
-            rtime=int(rtime),
-            ctime=int(ctime),
-            cbytes=int(cbytes),
-            qnum=int(qnum),
-            qbytes=0,
-            lspid=int(lspid),
-            lrpid=int(lrpid),
-        )
 
 
 def _status(msqid: int, buffer: host_msg.MsqidDs) -> QueueStatus:

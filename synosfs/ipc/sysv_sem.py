@@ -7,7 +7,7 @@ belongs to the thread that makes it: the host reverts it when the last thread th
 """
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_sem
-from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private, table_of
+from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
 
 #: The most that a semaphore can hold (SEMVMX); a value beyond 16 bits would not even reach the host.
 _SEMVMX = 32767
@@ -305,13 +305,6 @@ def limits(command: int = IPC_INFO) -> Limits:
     buffer = host_sem.SemInfo()
     highest = host_sem.semctl_buffer(0, command, buffer)
     return Limits(highest, {name: getattr(buffer, name) for name, _ in host_sem.SemInfo._fields_})
-
-
-def listing() -> Iterator[tuple[int, int]]:
-    """Id and unsigned key of every set of the namespace in the kernel's order, whoever made it."""
-    for line in table_of("sem"):
-        key, semid, *_ = line.split()
-        yield int(semid), int(key) & 0xFFFFFFFF
 
 
 def _status(semid: int, buffer: host_sem.SemidDs) -> SetStatus:

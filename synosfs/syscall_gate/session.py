@@ -34,7 +34,7 @@ _ENOUGH = Reply(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Gate:
     """Where sessions begin."""
 
