@@ -7,6 +7,8 @@ effective capabilities. They come from the FUSE request and from ``/proc/<tid>/s
 import os
 from typing import NamedTuple
 
+from synosfs.procfs import field, text
+
 #: The bit of CAP_FOWNER in a capability set: the rights of every owner of a file.
 CAP_FOWNER = 1 << 3
 
@@ -23,24 +25,6 @@ class Credentials(NamedTuple):
     capabilities: int
 
 
-def _status(tid: int | str) -> dict[str, str]:
-    with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as status:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
-
-
-def _status_text(tid: int) -> bytes:
-    descriptor = os.open(f"/proc/{tid}/status", os.O_RDONLY)
-    try:
-        return b"".join(iter(lambda: os.read(descriptor, 8192), b""))
-    finally:
-        os.close(descriptor)
-
-
-def _field(status: bytes, name: bytes) -> bytes:
-    start = status.index(b"\n%b:\t" % name) + len(name) + 3
-    return status[start : status.index(b"\n", start)]
-
-
 def _user_namespace(tid: int | str) -> str:
     try:
         return os.readlink(f"/proc/{tid}/ns/user")
@@ -54,7 +38,7 @@ _HERE = _user_namespace("self")
 
 def of_daemon() -> Credentials:
     """The daemon's own credentials, which it may lend or lay aside."""
-    capabilities = int(_status("self")["CapEff"], 16)
+    capabilities = int(field(text("self", "status"), b"CapEff"), 16)
     return Credentials(os.geteuid(), os.getegid(), tuple(sorted(os.getgroups())), capabilities)
 
 
@@ -62,12 +46,11 @@ def of_thread(tid: int, uid: int, gid: int) -> Credentials:
     """The credentials of a caller whose ``uid`` and ``gid`` the kernel put into its FUSE request.
 
     Capabilities count only for uid 0 and only in the daemon's own user namespace: a full CapEff in a child namespace
-    says nothing about this one. Raises ProcessLookupError or FileNotFoundError when the thread is gone.
+    says nothing about this one. Raises ProcessLookupError when the thread is gone.
     """
-    # Every open of the gate comes here: two fields are found without taking all the others apart (11 us, not 57).
-    text = _status_text(tid)
-    groups = tuple(sorted(map(int, _field(text, b"Groups").split())))
-    capabilities = int(_field(text, b"CapEff"), 16) if uid == 0 and _user_namespace(tid) == _HERE else 0
+    status = text(tid, "status")
+    groups = tuple(sorted(map(int, field(status, b"Groups").split())))
+    capabilities = int(field(status, b"CapEff"), 16) if uid == 0 and _user_namespace(tid) == _HERE else 0
     return Credentials(uid, gid, groups, capabilities)
 
 
@@ -82,12 +65,8 @@ class Identifiers(NamedTuple):
 
 
 def identifiers(tid: int) -> Identifiers:
-    """Read the identifiers of a live thread. Raises FileNotFoundError or ProcessLookupError when it is gone."""
-    status = _status(tid)
-    return Identifiers(
-        tgid=int(status["Tgid"]),
-        ppid=int(status["PPid"]),
-        uids=tuple(map(int, status["Uid"].split())),
-        gids=tuple(map(int, status["Gid"].split())),
-        groups=tuple(map(int, status["Groups"].split())),
-    )
+    """Read the identifiers of a live thread. Raises ProcessLookupError when it is gone."""
+    status = text(tid, "status")
+    ids = {name: tuple(map(int, field(status, name).split())) for name in (b"Uid", b"Gid", b"Groups")}
+    (tgid,), (ppid,) = (map(int, field(status, name).split()) for name in (b"Tgid", b"PPid"))
+    return Identifiers(tgid, ppid, ids[b"Uid"], ids[b"Gid"], ids[b"Groups"])

@@ -3,8 +3,12 @@
 All raise ProcessLookupError when the thread is gone, so that callers have one exception to expect.
 """
 
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
+
+#: How much is read at once: more than any file here holds, unless a process is in thousands of groups.
+_PIECE = 1 << 14
 
 
 class Stat(NamedTuple):
@@ -16,30 +20,49 @@ class Stat(NamedTuple):
     start_time: int
 
 
-def stat(tid: int) -> Stat:
-    """Read ``/proc/<tid>/stat``."""
+def text(tid: int | str, name: str) -> bytes:
+    """``/proc/<tid>/<name>``, read at once: a third of what a buffered file costs, and a thousand callers are looked at
+    in a row.
+    """
     try:
-        with open(f"/proc/{tid}/stat", "rb") as file:
-            text = file.read()
+        fd = os.open(f"/proc/{tid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = piece = os.read(fd, _PIECE)
+            while len(piece) == _PIECE:
+                piece = os.read(fd, _PIECE)
+                found += piece
+            return found
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         raise ProcessLookupError(tid) from None
+
+
+def stat(tid: int) -> Stat:
+    """Read ``/proc/<tid>/stat``."""
     # The command stands in parentheses and may itself hold blanks and parentheses: split after the last one.
-    head, _, tail = text.rpartition(b")")
+    head, _, tail = text(tid, "stat").rpartition(b")")
     fields = tail.split()
     command = head.partition(b"(")[2].decode("utf-8", "replace")
     return Stat(command, fields[0].decode(), int(fields[1]), int(fields[19]))
 
 
+def state(tid: int) -> str:
+    """The state alone, one letter: R, S, D, Z, ..."""
+    found = text(tid, "stat")
+    place = found.rindex(b")") + 2
+    return found[place : place + 1].decode()
+
+
+def field(status: bytes, name: bytes) -> bytes:
+    """What a line of ``/proc/<tid>/status`` says, without its name."""
+    start = status.index(b"\n%b:\t" % name) + len(name) + 3
+    return status[start : status.index(b"\n", start)]
+
+
 def thread_group(tid: int) -> int:
     """The process (thread group id) that a thread belongs to."""
-    try:
-        with open(f"/proc/{tid}/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"Tgid:"):
-                    return int(line[5:])
-    except FileNotFoundError:
-        pass
-    raise ProcessLookupError(tid)
+    return int(field(text(tid, "status"), b"Tgid"))
 
 
 def ancestors(tid: int) -> Iterator[int]:
@@ -55,21 +78,13 @@ def ancestors(tid: int) -> Iterator[int]:
 
 def umask(tid: int) -> int:
     """The file mode creation mask of a thread."""
-    try:
-        with open(f"/proc/{tid}/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"Umask:"):
-                    return int(line[6:], 8)
-    except FileNotFoundError:
-        pass
-    raise ProcessLookupError(tid)
+    return int(field(text(tid, "status"), b"Umask"), 8)
 
 
 def waits_for_fuse(tid: int) -> bool | None:
     """Whether a thread sleeps in a FUSE request; None where the daemon may not see it (another user's process)."""
     try:
-        with open(f"/proc/{tid}/wchan", "rb") as file:
-            place = file.read()
+        place = text(tid, "wchan")
     except OSError:
         return None
     return None if place == b"0" else place == b"request_wait_answer"
@@ -78,10 +93,8 @@ def waits_for_fuse(tid: int) -> bool | None:
 def inode_in_use(tid: int) -> int | None:
     """The inode number of the descriptor that the thread's current system call has as its first argument, if any."""
     try:
-        with open(f"/proc/{tid}/syscall", encoding="ascii") as file:
-            call = file.read().split()
-        with open(f"/proc/{tid}/fdinfo/{int(call[1], 16)}", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file if ":" in line)
+        call = text(tid, "syscall").split()
+        lines = text(tid, f"fdinfo/{int(call[1], 16)}").splitlines()
     except (OSError, IndexError, ValueError):
         return None
-    return int(fields.get("ino", "0")) or None
+    return next((int(line[4:]) for line in lines if line.startswith(b"ino:")), None)

@@ -14,10 +14,12 @@ ends them all.
 """
 
 import errno
+import math
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import trio
 
@@ -25,8 +27,9 @@ from synosfs import procfs
 from synosfs.errors import SynosError
 from synosfs.syscall_gate.parking import Parked, Parking
 
-#: When to look after a notice, in seconds: the caller may not have fallen asleep again at the first look.
-_LOOKS = (0.0, 0.0005, 0.002, 0.01, 0.05)
+#: When to look, in seconds after a notice: the caller may not have fallen asleep again at the first look. Where a look
+#: takes so long that the next is due already, that is left out, but never the last.
+_LOOKS = (0.0, 0.0005, 0.0025, 0.0125, 0.0625)
 
 #: The bits of an inode number that tell the sessions of one file apart; 0 above them: the file has one number only.
 SESSION_BITS = 24
@@ -35,8 +38,8 @@ SESSION_BITS = 24
 _SLOW_LOOK = 2.0
 
 #: Look at this many callers in a row, and for at most this share of the time, however often they are signalled.
-_SLICE = 50
-_SHARE = 0.2
+_SLICE = 25
+_SHARE = 0.1
 
 
 class InterruptWatch:
@@ -57,11 +60,13 @@ class InterruptWatch:
                 await self._noticed.wait()
             looks = _LOOKS if self._noticed.is_set() else _LOOKS[-1:]
             self._noticed = trio.Event()
-            for pause in looks:
-                await trio.sleep(pause)
-                if not self._parking.interruptible():
-                    break
-                await self._look(last=pause == _LOOKS[-1])
+            began = trio.current_time()
+            for due, next_due in pairwise((*looks, math.inf)):
+                if trio.current_time() < began + next_due:
+                    await trio.sleep_until(began + due)
+                    if not self._parking.interruptible():
+                        break
+                    await self._look(last=next_due == math.inf)
 
     async def _look(self, *, last: bool) -> None:
         """Look at every caller, in slices between which others are served."""
@@ -76,7 +81,8 @@ class InterruptWatch:
                 began = time.perf_counter()
             tid, inode = parked.caller.waiter, parked.caller.inode
             # A thread waits in one call at a time: of two, one is another thread's.
-            state = _state(tid) if waiters[tid] == inodes[inode] == 1 else "elsewhere"
+            state = _state(tid, parked.seen) if waiters[tid] == inodes[inode] == 1 else "elsewhere"
+            parked.seen |= state == "waiting"
             if state == "interrupted":
                 _end(parked)
             elif state == "elsewhere" or (last and state == "running"):
@@ -109,10 +115,13 @@ def _end(parked: Parked) -> None:
     parked.end(SynosError(errno.EINTR, f"{parked.what}: interrupted by a signal"))
 
 
-def _state(tid: int) -> str:
-    """``waiting`` in FUSE, ``interrupted`` there, ``running`` (perhaps on its way to either), or ``elsewhere``."""
+def _state(tid: int, seen: bool = False) -> str:
+    """``waiting`` in FUSE, ``interrupted`` there, ``running`` (perhaps on its way to either), or ``elsewhere``.
+
+    ``seen``: it was seen waiting for a call that is parked still, so if it sleeps it does there.
+    """
     try:
-        state = procfs.stat(tid).state
+        state = procfs.state(tid)
     except ProcessLookupError:
         return "elsewhere"
     except OSError:  # no descriptor left to look with: look again later
@@ -121,8 +130,9 @@ def _state(tid: int) -> str:
         return "running"
     if state not in ("S", "D"):  # such as a zombie, whose process lives on in its other threads
         return "elsewhere"
-    in_fuse = procfs.waits_for_fuse(tid)
-    if in_fuse is False:
+    if state == "S" and seen:
+        return "waiting"
+    if procfs.waits_for_fuse(tid) is False:
         return "elsewhere"
     return "interrupted" if state == "D" else "waiting"
 

@@ -126,13 +126,14 @@ class Caller:
 
 @dataclass(slots=True, eq=False)
 class Parked:
-    """One blocked call; ``since`` on the monotonic clock, in seconds."""
+    """One blocked call; ``since`` on the monotonic clock, in seconds; ``seen``: its waiter was seen to wait for it."""
 
     caller: Caller
     what: str
     since: float
     scope: trio.CancelScope
     reason: SynosError | None = None
+    seen: bool = False
 
     def end(self, reason: SynosError) -> None:
         """End the call with this error, unless it has a result by the time it can be stopped."""

@@ -56,7 +56,7 @@ class Gate:
         opener = effective(tid, uid, gid)
         try:
             ids = credentials.identifiers(process.pid)
-        except (FileNotFoundError, ProcessLookupError):
+        except ProcessLookupError:
             raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
         theirs = effective(process.pid, ids.uids[1], ids.gids[1])
         if not opener.capabilities & credentials.CAP_SYS_PTRACE:
@@ -82,7 +82,7 @@ def effective(tid: int, uid: int, gid: int) -> Credentials:
     """The credentials of a live thread; the daemon's own object where they equal the daemon's."""
     try:
         found = credentials.of_thread(tid, uid, gid)
-    except (FileNotFoundError, ProcessLookupError):
+    except ProcessLookupError:
         raise SynosError(errno.ESRCH, f"thread {tid} has ended, or is outside the mount's pid namespace") from None
     return host.OWN if found == host.OWN else found
 

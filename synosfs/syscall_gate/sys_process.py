@@ -75,5 +75,5 @@ def sys_nanosleep(caller: Caller, tv_sec: float, tv_nsec: int) -> Until:
 def _identifiers(caller: Caller) -> credentials.Identifiers:
     try:
         return credentials.identifiers(caller.process.pid)
-    except (FileNotFoundError, ProcessLookupError):
+    except ProcessLookupError:
         raise SynosError(errno.ESRCH, f"process {caller.process.pid} has ended") from None
