@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from errno import EINVAL
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
+from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.fs.syscall_file import SessionHandle
+from synosfs.ipc.change import Change
 from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.session import Gate

@@ -11,7 +11,8 @@ from errno import ESRCH
 from synosfs import abi
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import columns
-from synosfs.fs.node import Attributes, Change, Handle, Node, Who
+from synosfs.fs.node import Attributes, Handle, Node, Who
+from synosfs.ipc.change import Change
 from synosfs.process.table import Process
 from synosfs.syscall_gate.session import Gate
 

@@ -20,7 +20,6 @@ from synosfs.fs import posix_mq, sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import (
     Attributes,
-    Change,
     Directory,
     Handle,
     Node,
@@ -31,6 +30,7 @@ from synosfs.fs.node import (
     writes,
 )
 from synosfs.ipc import host, sysv_msg
+from synosfs.ipc.change import Change
 from synosfs.ipc.sysv import listing
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.syscall_gate.parking import Caller

@@ -18,6 +18,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
 from synosfs.ipc import host
+from synosfs.ipc.change import Change
 from synosfs.syscall_gate.readiness import Source
 from synosfs.syscall_gate.session import effective
 
@@ -52,16 +53,6 @@ class Attributes(NamedTuple):
     atime_ns: int = 0
     mtime_ns: int = 0
     ctime_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What chmod, chown, truncate and touch ask for; None: leave it."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    size: int | None = None
 
 
 class Handle:

@@ -19,9 +19,10 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
 from synosfs.fs.inodes import ROOT, Inodes
-from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, no_such, writes
+from synosfs.fs.node import FOREVER, Attributes, Handle, Node, no_such, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
+from synosfs.ipc.change import Change
 from synosfs.syscall_gate.interrupts import shown_inode
 from synosfs.syscall_gate.readiness import IN, OUT
 
@@ -174,6 +175,9 @@ class Operations(pyfuse3.Operations):
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,
             size=attr.st_size if fields.update_size else None,
+            # truncate(2) asks for a new mtime too, which is the thing's own affair.
+            atime_ns=attr.st_atime_ns if fields.update_atime and not fields.update_size else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime and not fields.update_size else None,
         )
         node.change(change, ctx)
         return _attributes(shown_inode(inode), node, node.attributes(ctx))

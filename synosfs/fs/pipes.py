@@ -13,8 +13,9 @@ from errno import EINVAL
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.descriptors import DescriptorLink
-from synosfs.fs.node import FOREVER, Attributes, Change, Node, Who, credentials_of, no_such
+from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of, no_such
 from synosfs.ipc import pipe
+from synosfs.ipc.change import Change
 from synosfs.ipc.fifo import Fifo, is_reserved
 from synosfs.process.table import Process
 from synosfs.syscall_gate.record import Octal, Request
@@ -35,9 +36,9 @@ class FifoNode(Node):
             stat.S_IFIFO | fifo.mode,
             fifo.uid,
             fifo.gid,
-            atime_ns=fifo.made_ns,
-            mtime_ns=fifo.made_ns,
-            ctime_ns=fifo.changed_ns,
+            atime_ns=fifo.atime_ns,
+            mtime_ns=fifo.mtime_ns,
+            ctime_ns=fifo.ctime_ns,
         )
 
     def change(self, change: Change, who: Who) -> None:
@@ -45,7 +46,7 @@ class FifoNode(Node):
         super().change(Change(size=change.size), who)
         if change.uid is not None:
             self.gate.ipc.fifos.change_owner(self.fifo, change.uid)
-        self.fifo.change(change.mode, change.uid, change.gid)
+        self.fifo.change(change)
 
 
 @dataclass(frozen=True)

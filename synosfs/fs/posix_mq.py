@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from errno import EINVAL
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import Attributes, Change, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
+from synosfs.fs.node import Attributes, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
 from synosfs.fs.posix import PosixNames, host_name, may_read
 from synosfs.ipc import host, mqueue_fs, posix_mq
+from synosfs.ipc.change import Change
 from synosfs.process.descriptors import held
 from synosfs.syscall_gate import sys_mq
 from synosfs.syscall_gate.parking import Caller
@@ -70,11 +71,7 @@ class PosixQueueFile(Node):
         if change.size:
             raise SynosError(EINVAL, "a queue's size is what its messages make it")
         with host.acting_as(credentials_of(who)):
-            if change.mode is not None:
-                mqueue_fs.chmod(self.name, change.mode)
-            if change.uid is not None or change.gid is not None:
-                uid, gid = (-1 if id is None else id for id in (change.uid, change.gid))
-                mqueue_fs.chown(self.name, uid, gid)
+            mqueue_fs.change(self.name, change)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         if not may_read(mqueue_fs.status(self.name), who):

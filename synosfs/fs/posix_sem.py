@@ -16,9 +16,10 @@ from errno import EINVAL, EMSGSIZE
 
 from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
-from synosfs.fs.node import Attributes, Change, Handle, Node, Who, credentials_of, writes
+from synosfs.fs.node import Attributes, Handle, Node, Who, credentials_of, writes
 from synosfs.fs.posix import PosixNames, host_name, may_read
 from synosfs.ipc import host, posix_sem
+from synosfs.ipc.change import Change
 from synosfs.process.descriptors import held
 from synosfs.syscall_gate import sys_posix_sem
 from synosfs.syscall_gate.parking import Caller
@@ -67,11 +68,7 @@ class PosixSemaphoreFile(Node):
         if change.size:
             raise SynosError(EINVAL, "a semaphore's value is not changed by truncation; write +1 or -1")
         with host.acting_as(credentials_of(who)):
-            if change.mode is not None:
-                posix_sem.chmod(self.name, change.mode)
-            if change.uid is not None or change.gid is not None:
-                uid, gid = (-1 if id is None else id for id in (change.uid, change.gid))
-                posix_sem.chown(self.name, uid, gid)
+            posix_sem.change(self.name, change)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         return {"value": str(posix_sem.look(self.name))} if may_read(posix_sem.status(self.name), who) else {}

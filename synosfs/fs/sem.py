@@ -17,8 +17,9 @@ from synosfs import abi
 from synosfs.errors import SynosError
 from synosfs.fs import posix_sem, sysv
 from synosfs.fs.ctl import CtlFile
-from synosfs.fs.node import Attributes, Change, Directory, Handle, Node, Who, credentials_of, no_such, writes
+from synosfs.fs.node import Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
 from synosfs.ipc import host, sysv_sem
+from synosfs.ipc.change import Change
 from synosfs.ipc.sysv import listing
 from synosfs.ipc.sysv_sem import Operation, SemaphoreSet, SetStatus
 from synosfs.syscall_gate.kinds import BadArgument, semaphore_operation

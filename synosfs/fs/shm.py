@@ -23,8 +23,9 @@ from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
 from synosfs.fs import sysv
 from synosfs.fs.ctl import CtlFile
-from synosfs.fs.node import FOREVER, Attributes, Change, Directory, Handle, Node, Who, credentials_of, no_such, writes
+from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
 from synosfs.ipc import host, sysv_shm
+from synosfs.ipc.change import Change
 from synosfs.ipc.sysv import listing
 from synosfs.ipc.sysv_shm import Attached, Segment, SegmentStatus
 from synosfs.syscall_gate.parking import Caller

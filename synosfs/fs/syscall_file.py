@@ -8,7 +8,8 @@ import os
 import stat
 from dataclasses import dataclass, replace
 
-from synosfs.fs.node import FOREVER, Attributes, Change, Handle, Node, Snapshot, Who, reads, writes
+from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
+from synosfs.ipc.change import Change
 from synosfs.process.table import Process
 from synosfs.syscall_gate.session import Gate, Session
 

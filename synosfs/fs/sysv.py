@@ -13,8 +13,9 @@ from errno import EIDRM, EINVAL, ENOENT
 from typing import Any, Protocol, TypeVar
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Change, Node, Who, credentials_of, no_such
+from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of, no_such
 from synosfs.ipc import host
+from synosfs.ipc.change import Change
 from synosfs.syscall_gate.record import Octal, Request
 from synosfs.syscall_gate.session import Gate
 

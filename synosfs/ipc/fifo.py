@@ -12,6 +12,7 @@ from errno import EDQUOT, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, EPERM
 
 from synosfs.credentials import CAP_FOWNER, Credentials
 from synosfs.errors import SynosError
+from synosfs.ipc.change import Change
 
 #: The most names that one user may have here, as a disk quota.
 MOST_PER_USER = 16384
@@ -21,20 +22,26 @@ _NAME_MAX = 255
 
 @dataclass(eq=False)
 class Fifo:
-    """One FIFO: permission bits, owner, and the time of the last change in nanoseconds since the epoch."""
+    """One FIFO: permission bits, owner, and times in nanoseconds since the epoch.
+
+    Its data is read and written behind our back, so atime and mtime are when it was made, or what utimensat(2) set.
+    """
 
     mode: int
     uid: int
     gid: int
-    made_ns: int = field(default_factory=time.time_ns)
-    changed_ns: int = field(default_factory=time.time_ns)
+    atime_ns: int = field(default_factory=time.time_ns)
+    mtime_ns: int = field(default_factory=time.time_ns)
+    ctime_ns: int = field(default_factory=time.time_ns)
 
-    def change(self, mode: int | None = None, uid: int | None = None, gid: int | None = None) -> None:
-        """chmod(2), chown(2). Whether the caller may is decided before."""
-        self.mode = self.mode if mode is None else mode & 0o7777
-        self.uid = self.uid if uid is None else uid
-        self.gid = self.gid if gid is None else gid
-        self.changed_ns = time.time_ns()
+    def change(self, change: Change) -> None:
+        """chmod(2), chown(2), utimensat(2). Whether the caller may is decided before."""
+        self.mode = self.mode if change.mode is None else change.mode & 0o7777
+        self.uid = self.uid if change.uid is None else change.uid
+        self.gid = self.gid if change.gid is None else change.gid
+        self.atime_ns = self.atime_ns if change.atime_ns is None else change.atime_ns
+        self.mtime_ns = self.mtime_ns if change.mtime_ns is None else change.mtime_ns
+        self.ctime_ns = time.time_ns()
 
 
 class FifoRegistry:
@@ -77,7 +84,7 @@ class FifoRegistry:
             self.remove(new_name, caller)
         self._check_free(new_name)
         self._fifos[new_name] = self._fifos.pop(name)
-        fifo.changed_ns = time.time_ns()
+        fifo.ctime_ns = time.time_ns()
 
     def change_owner(self, fifo: Fifo, uid: int) -> None:
         """Keep the count by user right when a FIFO gets another owner; one without a name counts for nobody."""

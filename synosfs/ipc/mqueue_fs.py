@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.ipc import host_posix
+from synosfs.ipc.change import Change, apply
 
 _DEV_MQUEUE = "/dev/mqueue"
 
@@ -69,15 +70,10 @@ def line(name: str) -> QueueLine:
         os.close(fd)
 
 
-def chmod(name: str, mode: int) -> None:
+def change(name: str, wanted: Change) -> None:
+    """Change mode, owner and times."""
     with _place(name) as (path, directory):
-        os.chmod(path, mode, dir_fd=directory)
-
-
-def chown(name: str, uid: int, gid: int) -> None:
-    """-1 leaves one as it is."""
-    with _place(name) as (path, directory):
-        os.chown(path, uid, gid, dir_fd=directory)
+        apply(wanted, path, directory)
 
 
 @contextmanager

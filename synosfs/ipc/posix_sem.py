@@ -4,11 +4,11 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_posix, host_posix_sem
+from synosfs.ipc.change import Change, apply
 from synosfs.ipc.host_posix import Timespec
 
 _NS = 1_000_000_000
@@ -120,9 +120,13 @@ def status(name: str) -> os.stat_result:
 
 
 def look(name: str) -> int:
-    """The value, by reading the file: needs read permission alone, and maps nothing."""
+    """The value, by reading the file: needs read permission alone, maps nothing, and leaves atime where it can."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(path(os.fsencode(name)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fd = os.open(path(os.fsencode(name)), flags | os.O_NOATIME)
+        except PermissionError:  # O_NOATIME is the owner's right
+            fd = os.open(path(os.fsencode(name)), flags)
         try:
             return int(_VALUE.unpack(os.pread(fd, _VALUE.size, 0))[0])
         finally:
@@ -132,22 +136,13 @@ def look(name: str) -> int:
         raise SynosError(number, f"semaphore {name}: {os.strerror(number).lower()}") from None
 
 
-def chmod(name: str, mode: int) -> None:
-    _changed(name, lambda file: os.chmod(file, mode))
-
-
-def chown(name: str, uid: int, gid: int) -> None:
-    """-1 leaves one as it is."""
-    _changed(name, lambda file: os.chown(file, uid, gid))
-
-
-def _changed(name: str, change: Callable[[str], None]) -> None:
-    """Change the file by a descriptor of it, so that no symbolic link is followed that took its place."""
+def change(name: str, wanted: Change) -> None:
+    """Change mode, owner and times: by a descriptor, for a symbolic link that took the file's place is not followed."""
     try:
         fd = os.open(path(os.fsencode(name)), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):
-                change(f"/proc/self/fd/{fd}")
+                apply(wanted, f"/proc/self/fd/{fd}")
         finally:
             os.close(fd)
     except OSError as error:

@@ -115,6 +115,16 @@ def test_chmod_and_chown_are_kept_and_checked(gate: MountDoor, pipes: Path) -> N
     assert (status.st_mode, status.st_uid, status.st_gid) == (stat.S_IFIFO | 0o600, NOBODY, NOBODY)
 
 
+def test_touch_sets_the_times_of_a_fifo(pipes: Path) -> None:
+    os.mkfifo(pipes / "fifo")
+    os.utime(pipes / "fifo", ns=(10**18, 10**18 + 7))
+    status = (pipes / "fifo").stat()
+    assert (status.st_atime_ns, status.st_mtime_ns) == (10**18, 10**18 + 7)
+    assert status.st_ctime > 10**9 + 1
+    subprocess.run(["touch", pipes / "fifo"], check=True)
+    assert (pipes / "fifo").stat().st_mtime > 10**9 + 1
+
+
 @pytest.mark.parametrize("way", ["rm", "unlink", "ctl", "mv"])
 def test_only_the_owner_removes_or_renames_a_fifo(gate: MountDoor, pipes: Path, way: str) -> None:
     os.mkfifo(pipes / "fifo")

@@ -256,6 +256,21 @@ def test_poll_tells_when_a_queue_can_be_read_and_written(queues: Path, queue: po
     os.close(fd)
 
 
+@pytest.mark.parametrize("object", ["queue", "semaphore"])
+def test_touch_sets_the_times_that_native_programs_see(
+    object: str, queues: Path, semaphores: Path, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(object)
+    path = (queues if object == "queue" else semaphores) / NAME
+    assert shell(f"touch -m -d @1000000000 {NAME} && touch -a -d @999999999 {NAME}", path.parent).stderr == ""
+    assert path.stat().st_mtime == 1_000_000_000
+    if object == "semaphore":  # the host takes a look at a queue's size for an access
+        assert path.stat().st_atime == path.stat().st_atime == 999_999_999
+        assert os.stat(f"/dev/shm/sem.{NAME}").st_mtime == 1_000_000_000
+    assert shell(f"touch {NAME}", path.parent).stderr == ""
+    assert path.stat().st_mtime > 1_000_000_001
+
+
 # --- semaphores
 
 
