@@ -84,7 +84,7 @@ def configure_log(logs: LogOptions, *, foreground: bool) -> None:
     if logs.file:
         try:
             # Opened anew when logrotate has moved it.
-            handler = logging.handlers.WatchedFileHandler(logs.file)
+            handler = logging.handlers.WatchedFileHandler(logs.file, errors="backslashreplace")
         except OSError as error:
             number = error.errno or errno.EIO
             raise SynosError(number, f"cannot open the log file {logs.file}: {os.strerror(number).lower()}") from None

@@ -18,6 +18,7 @@ from synosfs.fs.node import Attributes, Node, Who, no_such
 from synosfs.process.descriptors import Description
 from synosfs.process.table import Process
 from synosfs.syscall_gate.session import Gate
+from synosfs.syscall_gate.text import word
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def records_text(_gate: Gate, process: Process) -> str:
             record.file_type,
             record.permissions or "-",
             record.offset,
-            record.ipc_id or "-",
-            record.path or "-",
+            word(record.ipc_id or "-"),
+            word(record.path or "-"),
             "yes" if table.close_on_exec(record.fd_number) else "no",
         )
         for record in table

@@ -8,6 +8,7 @@ import errno
 import functools
 import itertools
 import logging
+import os
 import stat
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -19,7 +20,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
 from synosfs.fs.inodes import ROOT, Inodes
-from synosfs.fs.node import FOREVER, Attributes, Handle, Node, no_such, writes
+from synosfs.fs.node import FOREVER, Attributes, Handle, Node, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
@@ -111,7 +112,7 @@ class Operations(pyfuse3.Operations):
     @_boundary
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         directory = self._inodes[parent]
-        text = _text(name)
+        text = os.fsdecode(name)
         node = directory if text == "." else directory.lookup(text, ctx)
         entry = self._entry(node, ctx)
         entry.entry_timeout = node.entry_timeout
@@ -124,7 +125,7 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
-        self._inodes[parent].unlink(_text(name), ctx)
+        self._inodes[parent].unlink(os.fsdecode(name), ctx)
 
     @_boundary
     def rename(
@@ -135,7 +136,7 @@ class Operations(pyfuse3.Operations):
         if parent != new_parent:
             raise SynosError(errno.EXDEV, "a thing keeps to its directory")
         # The kernel, which looked both names up, has seen to RENAME_NOREPLACE.
-        self._inodes[parent].rename(_text(name), _text(new_name), ctx)
+        self._inodes[parent].rename(os.fsdecode(name), os.fsdecode(new_name), ctx)
 
     @_boundary
     def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
@@ -155,7 +156,7 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
-        return self._inodes[inode].readlink(ctx).encode()
+        return os.fsencode(self._inodes[inode].readlink(ctx))
 
     # --- attributes ---
 
@@ -191,7 +192,7 @@ class Operations(pyfuse3.Operations):
 
     @_by_name
     def _user_xattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        value = self._inodes[inode].xattrs(ctx).get(_text(name).removeprefix("user."))
+        value = self._inodes[inode].xattrs(ctx).get(os.fsdecode(name).removeprefix("user."))
         if value is None:
             raise SynosError(errno.ENODATA)
         return value.encode()
@@ -226,7 +227,7 @@ class Operations(pyfuse3.Operations):
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        node = self._inodes[parent].create(_text(name), mode, ctx)
+        node = self._inodes[parent].create(os.fsdecode(name), mode, ctx)
         entry = self._entry(node, ctx)
         try:
             return self._open(node, entry.st_ino, flags, ctx), entry
@@ -238,9 +239,9 @@ class Operations(pyfuse3.Operations):
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
         directory = self._inodes[parent]
         if stat.S_ISREG(mode):
-            return self._entry(directory.create(_text(name), mode, ctx), ctx)
+            return self._entry(directory.create(os.fsdecode(name), mode, ctx), ctx)
         if stat.S_ISFIFO(mode):
-            return self._entry(directory.mkfifo(_text(name), stat.S_IMODE(mode), ctx), ctx)
+            return self._entry(directory.mkfifo(os.fsdecode(name), stat.S_IMODE(mode), ctx), ctx)
         raise SynosError(errno.EPERM, "only FIFOs, and objects with a key, can be made here")
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
@@ -309,7 +310,7 @@ class Operations(pyfuse3.Operations):
                 continue  # it went since the directory was opened
             # Who lists names is about to look at what is there: ls(1) asks three times for each.
             entry.entry_timeout = FOREVER if listing.directory.keeps_names else 0.0
-            if not pyfuse3.readdir_reply(token, name.encode(), entry, position + 1):
+            if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
                 self._inodes.forget([(entry.st_ino, 1)])
                 return
 
@@ -360,13 +361,6 @@ class _Listing:
                     return
                 self._found.append(following)
             yield place, self._found[place]
-
-
-def _text(name: bytes) -> str:
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        raise no_such(repr(name)) from None
 
 
 def _attributes(inode: int, node: Node, attributes: Attributes) -> EntryAttributes:

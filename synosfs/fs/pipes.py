@@ -21,6 +21,7 @@ from synosfs.process.table import Process
 from synosfs.syscall_gate.record import Octal, Request
 from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.spec import row
+from synosfs.syscall_gate.text import word
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def directory(gate: Gate) -> Pipes:
 
     def rows() -> Iterable[tuple[object, ...]]:
         for name, fifo in gate.ipc.fifos:
-            yield (name, "fifo", *5 * ("-",), fifo.uid, fifo.gid, Octal(fifo.mode), "-")
+            yield (word(name), "fifo", *5 * ("-",), fifo.uid, fifo.gid, Octal(fifo.mode), "-")
         for process in gate.processes:
             for pid, number in _numbers_of_pipes(process):
                 description = process.descriptors.get(number)

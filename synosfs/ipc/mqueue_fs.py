@@ -47,10 +47,10 @@ def note_opened(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Every queue of the namespace whose name is text. Acts with the daemon's rights: the names are for everybody."""
+    """Every queue of the namespace, as os.fsdecode has its name, with the daemon's rights: names are for everybody."""
     directory = _directory()
     if directory is not None:
-        return [name for name in os.listdir(directory) if name.isprintable()]
+        return os.listdir(directory)
     return [name for name in sorted(_opened) if _exists(name)]
 
 

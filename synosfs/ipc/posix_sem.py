@@ -96,16 +96,16 @@ def unlink(name: bytes) -> None:
 
 def path(name: bytes) -> str:
     """Where the semaphore is as a file: sem_overview(7)."""
-    return f"{_DIRECTORY}/{_PREFIX}" + name.lstrip(b"/").decode("utf-8", "backslashreplace")
+    return f"{_DIRECTORY}/{_PREFIX}" + os.fsdecode(name.lstrip(b"/"))
 
 
 def names() -> list[str]:
-    """Every semaphore there is whose name is text, without slash."""
+    """Every semaphore there is, without slash; names that are not UTF-8 as os.fsdecode has them."""
     try:
         files = os.listdir(_DIRECTORY)
     except FileNotFoundError:
         return []
-    return [file.removeprefix(_PREFIX) for file in files if file.startswith(_PREFIX) and file.isprintable()]
+    return [file.removeprefix(_PREFIX) for file in files if file.startswith(_PREFIX)]
 
 
 def status(name: str) -> os.stat_result:

@@ -5,6 +5,7 @@ on any file.
 """
 
 import errno
+import os
 
 from synosfs.errors import SynosError
 from synosfs.ipc import host_posix
@@ -37,7 +38,7 @@ def unlink(name: bytes) -> None:
 
 def path(name: bytes) -> str:
     """Where the object is as a file."""
-    return "/dev/shm/" + name.lstrip(b"/").decode("utf-8", "backslashreplace")
+    return "/dev/shm/" + os.fsdecode(name.lstrip(b"/"))
 
 
 def truncate(host_fd: int, length: int) -> int:

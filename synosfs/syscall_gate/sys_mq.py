@@ -35,7 +35,7 @@ def describe(caller: Caller, queue: PosixQueue, flags: int) -> Description:
         # As mq_close(3) has it: closing any descriptor of the queue ends the process's registration for it.
         caller.ipc.notifier.release(queue.identity(), closed_in)
 
-    shown = queue.name.decode("utf-8", "backslashreplace")
+    shown = os.fsdecode(queue.name)
     return Description(
         "mqueue",
         flags & (os.O_ACCMODE | os.O_NONBLOCK),
@@ -140,7 +140,7 @@ def _described(event: Event, queue: PosixQueue) -> Description:
         trio.lowlevel.notify_closing(description.host_fd)
         event.close()
 
-    path = queue.name.decode("utf-8", "backslashreplace") + " (notification)"
+    path = os.fsdecode(queue.name) + " (notification)"
     return Description("event", os.O_RDONLY, event.fileno(), path=path, release=release, thing=event)
 
 

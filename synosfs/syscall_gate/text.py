@@ -83,7 +83,7 @@ def render(reply: Reply) -> bytes:
         return f"-1 {errno_name(reply.errno)} {_printable(reply.message)}\n".encode()
     head = b"%d" % reply.ret
     if reply.results:
-        head += "".join(f" {name}={_render_value(value)}" for name, value in reply.results.items()).encode()
+        head += "".join(f" {name}={word(value)}" for name, value in reply.results.items()).encode()
     return head + b"\n" if reply.data is None else b"%b\n%b\n" % (head, reply.data)
 
 
@@ -262,7 +262,8 @@ def _escaped(found: re.Match[bytes]) -> bytes:
     return b"\\%03o" % code if found[1] else b"\\%o" % code
 
 
-def _render_value(value: Any) -> str:
+def word(value: Any) -> str:
+    """A result as one word: strings with blanks and other bytes that do not stand for themselves in quotes."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     if isinstance(value, str) and not (_PLAIN_WORD.fullmatch(value) and value.isprintable()):

@@ -115,6 +115,16 @@ def test_chmod_and_chown_are_kept_and_checked(gate: MountDoor, pipes: Path) -> N
     assert (status.st_mode, status.st_uid, status.st_gid) == (stat.S_IFIFO | 0o600, NOBODY, NOBODY)
 
 
+def test_a_name_cannot_pass_for_a_row_of_the_table(pipes: Path) -> None:
+    os.mkfifo(os.fsencode(pipes) + b"/a \n\xff")
+    try:
+        lines = (pipes / "ctl").read_bytes().splitlines()
+        assert len(lines) == 2
+        assert lines[1].startswith(rb'"a \n\377"  fifo ')
+    finally:
+        os.unlink(os.fsencode(pipes) + b"/a \n\xff")
+
+
 def test_touch_sets_the_times_of_a_fifo(pipes: Path) -> None:
     os.mkfifo(pipes / "fifo")
     os.utime(pipes / "fifo", ns=(10**18, 10**18 + 7))

@@ -367,7 +367,7 @@ def test_what_is_no_semaphore_in_dev_shm_is_no_file_here(semaphores: Path, make:
         (os.rmdir if os.path.isdir(path) else os.unlink)(path)
 
 
-def test_a_name_that_is_no_text_spoils_no_listing_and_no_reply(mount: Mount, queues: Path, semaphores: Path) -> None:
+def test_a_name_that_is_no_text_is_a_name_as_any_other(mount: Mount, queues: Path, semaphores: Path) -> None:
     name = b"/synosfs-\xff\n-test"
     door = MountDoor(mount, "msgpack")
     try:
@@ -375,9 +375,14 @@ def test_a_name_that_is_no_text_spoils_no_listing_and_no_reply(mount: Mount, que
             fd = door.ok(call, name, flags, 0o600).ret
             assert door.call(call, name, f"{flags}|O_EXCL", 0o600).errno == "EEXIST"
             assert os.readlink(mount.path / f"proc/{os.getpid()}/fd/{fd}")
+            assert len((mount.path / f"proc/{os.getpid()}/fds").read_text().splitlines()) == 5
             door.ok("close", fd)
+        assert os.listdir(os.fsencode(queues)) == [name[1:]]
+        assert name[1:] in os.listdir(os.fsencode(semaphores))
+        for directory in (queues, semaphores):
+            assert os.stat(os.fsencode(directory) + name).st_mode & 0o777 == 0o600
+            os.unlink(os.fsencode(directory) + name)
         assert os.listdir(queues) == []
-        assert all(found.isprintable() for found in os.listdir(semaphores))
     finally:
         door.close()
         unlink_all(name)
