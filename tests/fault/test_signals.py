@@ -224,8 +224,8 @@ def test_ignored_and_blocked_signals_and_dying_children_end_no_wait(gate: MountD
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGWINCH, signal.SIG_DFL)  # Python's readline has a handler
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # for the child, before it can be sent one
         if os.fork() == 0:
-            signal.signal(signal.SIGUSR1, signal.SIG_DFL)
             signal.pause()
         return gate.ok("msgrcv", queue, 10).data
 
