@@ -66,13 +66,13 @@ class SegmentFile(Node):
         sysv.change_owner(change, who, Segment(self.shmid).set)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
-        status = self._status()
+        status = self.gate.ipc.segment_with_true_pids(self._status())
         fields = ("shmid", "cuid", "cgid", "cpid", "lpid", "nattch", "atime", "dtime", "ctime")
         shown = {name: str(getattr(status, name)) for name in fields}
         return {"key": f"{status.key:#x}", **shown, "status": _state(status)}
 
     def _status(self) -> SegmentStatus:
-        return self.gate.ipc.segment_with_true_pids(sysv.existing(Segment(self.shmid).status_any))
+        return sysv.existing(Segment(self.shmid).status_any)
 
 
 class _Look(Handle):
