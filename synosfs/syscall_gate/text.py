@@ -23,6 +23,9 @@ EXCERPT = 60
 #: How deep ``[...]`` and ``{...}`` may nest; the deepest that a known call needs is 2 (semop).
 MAX_NESTING = 16
 
+#: Names of calls up to this length are remembered, in bytes; they come again and again.
+_SHORT_NAME = 32
+
 # Long repetitions are possessive (``*+``): nothing is kept for backtracking, so a megabyte of escapes costs no memory.
 # What is repeated must not fail after its first byte: Python before 3.11.5 then goes on behind that byte
 # (cpython gh-106052). So a string is matched with any escape at all, and its escapes are looked at afterwards.
@@ -129,12 +132,18 @@ def _put(request: Request, name: bytes, value: bytes) -> None:
         raise SynosError(EINVAL, f"{excerpt(name)}= is given twice")
 
 
-@functools.lru_cache(1024)
 def _call(name: bytes) -> str | int:
     """The name of a call, or its number when it is one in C notation."""
+    return _short_name(name) if len(name) <= _SHORT_NAME else _long_name(name)
+
+
+def _long_name(name: bytes) -> str | int:
     if name[:1].isdigit() and _NUMBER.fullmatch(name) is not None:
         return int(name, 8 if name[:1] == b"0" and name.isdigit() else 0)
     return name.decode("utf-8", "backslashreplace")
+
+
+_short_name = functools.lru_cache(1024)(_long_name)
 
 
 def _string(line: bytes, start: int) -> tuple[bytes, int]:
