@@ -213,6 +213,23 @@ def test_a_daemon_tells_the_service_manager_its_pid(directory: Path, manager: so
     assert manager.recv(4096) == f"READY=1\nMAINPID={daemon_of(directory)}".encode()
 
 
+@needs_root
+def test_a_daemon_without_a_log_file_tells_syslog(directory: Path, tmp_path: Path) -> None:
+    devices = """
+    mkdir "$TMP/dev"; mount -t tmpfs none "$TMP/dev"; ln -s "$TMP/syslog" "$TMP/dev/log"
+    mknod "$TMP/dev/null" c 1 3; mknod "$TMP/dev/fuse" c 10 229; mount --bind "$TMP/dev" /dev
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog, namespace(tmp_path, devices) as inside:
+        syslog.bind(str(tmp_path / "syslog"))
+        syslog.settimeout(TIMEOUT_S)
+        assert run(*inside, SYNOSFS, str(directory)).returncode == 0
+        daemon = daemon_of(directory)
+        said = syslog.recv(1000).rstrip(b"\0").decode()
+        assert said == f"<30>synosfs[{daemon}]: INFO synosfs.mount: mounted on {directory}"
+        os.kill(daemon, signal.SIGTERM)
+        wait_gone(daemon)
+
+
 def test_options_and_source_reach_the_mount_table(directory: Path) -> None:
     words = "allow_other,noexec,nodev,noatime,dirsync" if os.geteuid() == 0 else "noexec,nodev,noatime"
     done = synosfs("my source", directory, "-o", words, "-o", "suid,nosuid,nofail")
