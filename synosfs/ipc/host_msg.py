@@ -5,7 +5,7 @@ import struct
 import threading
 from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_ushort, c_void_p
 
-from synosfs.ipc.host import IpcPerm, bind, blocking, checked, now
+from synosfs.ipc.host import IPC_PERM, IpcPerm, bind, blocking, checked, now
 
 
 class MsqidDs(ctypes.Structure):
@@ -23,6 +23,10 @@ class MsqidDs(ctypes.Structure):
         ("lrpid", c_int),
         ("_unused", c_ulong * 2),
     )
+
+
+#: The fields of an ``MsqidDs``, in order.
+MSQID_DS = struct.Struct(f"@{IPC_PERM}lllLLLii16x")
 
 
 class MsgInfo(ctypes.Structure):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from ctypes import c_int, c_long, c_size_t, c_ulong, c_ushort, c_void_p
 
 from synosfs.abi import GETALL, SETALL
-from synosfs.ipc.host import IpcPerm, bind, blocking, checked, now
+from synosfs.ipc.host import IPC_PERM, IpcPerm, bind, blocking, checked, now
 
 
 class SemidDs(ctypes.Structure):
@@ -21,6 +21,10 @@ class SemidDs(ctypes.Structure):
         ("nsems", c_ulong),
         ("_unused", c_ulong * 2),
     )
+
+
+#: The fields of a ``SemidDs``, in order.
+SEMID_DS = struct.Struct(f"@{IPC_PERM}l8xl8xL16x")
 
 
 class SemInfo(ctypes.Structure):

@@ -8,9 +8,10 @@ not mapped first.
 
 import ctypes
 import os
+import struct
 from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_void_p, py_object
 
-from synosfs.ipc.host import IpcPerm, bind, checked, now
+from synosfs.ipc.host import IPC_PERM, IpcPerm, bind, checked, now
 
 
 class ShmidDs(ctypes.Structure):
@@ -27,6 +28,10 @@ class ShmidDs(ctypes.Structure):
         ("nattch", c_ulong),
         ("_unused", c_ulong * 2),
     )
+
+
+#: The fields of a ``ShmidDs``, in order.
+SHMID_DS = struct.Struct(f"@{IPC_PERM}LllliiL16x")
 
 
 class ShmInfo(ctypes.Structure):

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from synosfs.abi import IPC_PRIVATE
 from synosfs.errors import SynosError
-from synosfs.ipc.host import IpcPerm
 
 Status = TypeVar("Status", bound=tuple[Any, ...])
 
@@ -53,11 +52,6 @@ class Limits(NamedTuple):
 
     highest: int
     values: dict[str, int]
-
-
-def identity(number: int, perm: IpcPerm) -> tuple[int, int, int, int, int, int, int, int]:
-    """The fields that begin every family's status: id, unsigned key, uid, gid, cuid, cgid, mode, seq."""
-    return number, perm.key & 0xFFFFFFFF, perm.uid, perm.gid, perm.cuid, perm.cgid, perm.mode, perm.seq
 
 
 def refuse_private(key: int) -> None:

@@ -25,7 +25,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_msg
-from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
+from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private
 
 #: The most a receive buffer may hold here; the host's messages end at MSGMAX, far below.
 _MOST = 1 << 20
@@ -223,17 +223,7 @@ def limits(command: int = IPC_INFO) -> Limits:
 
 
 def _status(msqid: int, buffer: host_msg.MsqidDs) -> QueueStatus:
-    return QueueStatus(
-        *identity(msqid, buffer.perm),
-        buffer.stime,
-        buffer.rtime,
-        buffer.ctime,
-        buffer.cbytes,
-        buffer.qnum,
-        buffer.qbytes,
-        buffer.lspid,
-        buffer.lrpid,
-    )
+    return QueueStatus(msqid, *host_msg.MSQID_DS.unpack_from(buffer))
 
 
 def _selection(mtype: int, flags: int) -> str:

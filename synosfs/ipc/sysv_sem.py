@@ -28,7 +28,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc import host_sem
-from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private
+from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private
 
 #: The most that a semaphore can hold (SEMVMX); a value beyond 16 bits would not even reach the host.
 _SEMVMX = 32767
@@ -308,12 +308,7 @@ def limits(command: int = IPC_INFO) -> Limits:
 
 
 def _status(semid: int, buffer: host_sem.SemidDs) -> SetStatus:
-    return SetStatus(
-        *identity(semid, buffer.perm),
-        buffer.otime,
-        buffer.ctime,
-        buffer.nsems,
-    )
+    return SetStatus(semid, *host_sem.SEMID_DS.unpack_from(buffer))
 
 
 def _without_waiting(operations: Iterable[Operation]) -> list[tuple[int, int, int]]:

@@ -30,7 +30,7 @@ from synosfs.abi import (
 )
 from synosfs.errors import SynosError
 from synosfs.ipc import host_shm
-from synosfs.ipc.sysv import Limits, identity, in_its_slot, refuse_private, table_of
+from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private, table_of
 
 #: The most attachments at once (vm.max_map_count is 65530 by default, and the daemon has other maps), and the most
 #: bytes (the address space has 128 TiB; a segment without reservation may claim any size).
@@ -294,13 +294,4 @@ def listing() -> Iterator[Listed]:
 
 
 def _status(shmid: int, buffer: host_shm.ShmidDs) -> SegmentStatus:
-    return SegmentStatus(
-        *identity(shmid, buffer.perm),
-        buffer.segsz,
-        buffer.atime,
-        buffer.dtime,
-        buffer.ctime,
-        buffer.cpid,
-        buffer.lpid,
-        buffer.nattch,
-    )
+    return SegmentStatus(shmid, *host_shm.SHMID_DS.unpack_from(buffer))
