@@ -129,23 +129,17 @@ def key_named(name: str) -> int:
     return key - (1 << 32) if key >> 31 else key
 
 
-def attributes(
-    status: Status, who: Who, *, size: int, atime: int, mtime: int, ctime: int, mode: int | None = None
-) -> Attributes:
-    """What stat(2) shows of an object; times in seconds, ``mode`` instead of the object's own if it is given.
+def attributes(status: Status, who: Who, *, size: int, atime: int, mtime: int, ctime: int) -> Attributes:
+    """What stat(2) shows of an object; times in seconds.
 
     The kernel checks a file's mode against its owner, and knows no creator, who has the owner's rights too
     (sysvipc(7)): to itself, the creator is shown as the owner. Root needs no such help.
     """
-    return Attributes(
-        mode=stat.S_IFREG | (status.mode if mode is None else mode) & 0o777,
-        uid=status.cuid if who.uid == status.cuid != 0 else status.uid,
-        gid=status.cgid if who.gid == status.cgid and who.uid != 0 else status.gid,
-        size=size,
-        atime_ns=atime * NS,
-        mtime_ns=mtime * NS,
-        ctime_ns=ctime * NS,
-    )
+    uid, gid = status.uid, status.gid
+    if who.uid:
+        uid = status.cuid if who.uid == status.cuid else uid
+        gid = status.cgid if who.gid == status.cgid else gid
+    return Attributes(stat.S_IFREG | status.mode & 0o777, uid, gid, size, atime * NS, mtime * NS, ctime * NS)
 
 
 def change_owner(change: Change, who: Who, set_: Callable[[int | None, int | None, int | None], None]) -> None:
