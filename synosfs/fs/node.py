@@ -101,6 +101,7 @@ class Node:
         raise SynosError(ENOTDIR)
 
     def entries(self, who: Who) -> Iterable[tuple[str, "Node"]]:
+        """What is in the directory; taken bit by bit, while things come and go."""
         raise SynosError(ENOTDIR)
 
     def open(self, flags: int, who: Who, inode: int) -> Handle:

@@ -267,7 +267,7 @@ class SegmentsByKey(sysv.ByKey):
         for name, node in super().entries(who):
             names.add(name)
             yield name, node
-        for key, new in self.registry.of(who).items():
+        for key, new in list(self.registry.of(who).items()):
             if (name := f"{key & 0xFFFFFFFF:#x}") not in names:
                 yield name, NewSegmentFile(self.gate, self.registry, new)
 

@@ -104,7 +104,8 @@ class DescriptorTable:
 
     def __iter__(self) -> Iterator[FileDescriptor]:
         for number in sorted(self._slots):
-            yield self.describe(number)
+            if number in self._slots:  # not closed since the first was taken
+                yield self.describe(number)
 
     def __contains__(self, number: int) -> bool:
         return number in self._slots

@@ -117,6 +117,22 @@ def test_files_of_a_dead_process_that_are_open_say_esrch(mount: Mount, door: Mou
         os.close(fd)
 
 
+def test_a_listing_goes_on_while_what_it_lists_is_closed(mount: Mount, door: MountDoor) -> None:
+    ends = [number for _ in range(300) for number in door.ok("pipe").results.values()]
+    directory = os.open(mount.path / f"proc/{os.getpid()}/fd", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.scandir(directory) as names:
+            found = [next(names).name for _ in range(10)]
+            for number in ends:
+                door.ok("close", number)
+            found += [name.name for name in names]
+        assert found[:10] == [str(number) for number in range(10)]
+        assert len(found) < len(ends)
+        assert os.listdir(directory) == ["0", "1", "2"]
+    finally:
+        os.close(directory)
+
+
 @pytest.mark.parametrize("name", ["0", "-1", "01", "99999999", "x", "self "])
 def test_a_name_that_is_no_process_is_enoent(mount: Mount, name: str) -> None:
     assert not (mount.path / "proc" / name).exists()
