@@ -84,8 +84,7 @@ class Node:
     #: For how long the kernel may keep the name and the attributes after a look-up, in seconds.
     entry_timeout: ClassVar[float] = 0.0
     attr_timeout: ClassVar[float] = 0.0
-    #: For directories: whether the kernel may keep what they list. Not where a name may come to mean another thing
-    #: while the first is still there.
+    #: For directories: whether the kernel may keep what they list. Not where a name may come to mean another thing.
     keeps_names: ClassVar[bool] = True
     #: Whether the kernel may have kept its name when the thing is gone.
     is_kept: ClassVar[bool] = True

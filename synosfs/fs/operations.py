@@ -303,13 +303,14 @@ class Operations(pyfuse3.Operations):
     @_boundary
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._directories[fh]
+        keep = listing.directory.keeps_names
         for position, (name, node) in listing.since(start_id):
             try:
-                entry = self._entry(node, listing.who, listed=True)
+                entry = self._entry(node, listing.who, listed=keep)
             except SynosError:
                 continue  # it went since the directory was opened
             # Who lists names is about to look at what is there: ls(1) asks three times for each.
-            entry.entry_timeout = FOREVER if listing.directory.keeps_names else 0.0
+            entry.entry_timeout = FOREVER if keep else 0.0
             if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
                 self._inodes.forget([(entry.st_ino, 1)])
                 return

@@ -248,8 +248,6 @@ class SegmentsByKey(sysv.ByKey):
 
     registry: NewSegments
 
-    keeps_names = False  # a removed segment lives on without its key while it is attached
-
     def lookup(self, name: str, who: Who) -> Node:
         key = sysv.key_named(name)
         try:

@@ -99,6 +99,8 @@ class ById(Node):
 class ByKey(ById):
     """``key/``: the objects that have a key, by key. Creating a file here makes the object."""
 
+    keeps_names = False  # a key comes to mean another object
+
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         listing = self.family.listing()
         return ((f"{key:#x}", self.family.file(self.gate, number, None)) for number, key in listing if key)

@@ -16,6 +16,7 @@ from doors import NOBODY, NativeDoor
 from mounts import Mount
 from native_msg import CONSTANTS, msgctl
 from native_posix import unlink_all
+from native_sem import semctl
 from native_shm import shmctl, shmget
 
 KEY = 0x5359_0060
@@ -148,6 +149,20 @@ def test_writers_of_a_listed_file_do_not_wait_for_one_another(
     writers = [children(write_to(listed)) for _ in range(3)]
     for writer in writers:
         wait_until(lambda pid=writer.pid: mount.blocked(pid), "it blocks in the host's call, not for the inode")
+
+
+def test_a_listed_key_leads_all_who_write_at_once_to_the_next_set_that_has_it(
+    mount: Mount, new_set: Callable[..., int], children: Callable[..., Child]
+) -> None:
+    file = mount.path / f"sem/key/{KEY:#x}"
+    for _ in range(5):
+        semid = new_set([0], KEY)
+        takers = [children(write_to(Object(file, file.unlink, b"0:-1\n"))) for _ in range(3)]
+        for taker in takers:
+            wait_until(lambda taker=taker: mount.blocked(taker.pid) or taker.ended(), "it blocks")
+        assert os.listdir(file.parent) == [file.name]
+        semctl(semid, 0, CONSTANTS["IPC_RMID"])
+        assert [taker.result() for taker in takers] == ["EIDRM"] * 3
 
 
 def test_a_creator_who_is_not_the_owner_removes_a_queue_that_root_has_listed(
