@@ -67,6 +67,5 @@ class Identifiers(NamedTuple):
 def identifiers(tid: int) -> Identifiers:
     """Read the identifiers of a live thread. Raises ProcessLookupError when it is gone."""
     status = text(tid, "status")
-    ids = {name: tuple(map(int, field(status, name).split())) for name in (b"Uid", b"Gid", b"Groups")}
-    (tgid,), (ppid,) = (map(int, field(status, name).split()) for name in (b"Tgid", b"PPid"))
-    return Identifiers(tgid, ppid, ids[b"Uid"], ids[b"Gid"], ids[b"Groups"])
+    uids, gids, groups = (tuple(map(int, field(status, name).split())) for name in (b"Uid", b"Gid", b"Groups"))
+    return Identifiers(int(field(status, b"Tgid")), int(field(status, b"PPid")), uids, gids, groups)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EAGAIN, EINVAL, ENOMSG
-from functools import partial
 
 from synosfs import abi
 from synosfs.credentials import Credentials
@@ -31,7 +30,6 @@ from synosfs.fs.node import (
 )
 from synosfs.ipc import host, sysv_msg
 from synosfs.ipc.change import Change
-from synosfs.ipc.sysv import listing
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import QueueSource, Source
@@ -55,7 +53,7 @@ class QueueFile(Node):
     steady = True
 
     def attributes(self, who: Who) -> Attributes:
-        status = sysv.existing(MessageQueue(self.msqid).status_any)
+        status = self._status()
         mtime = max(status.stime, status.ctime)
         return sysv.attributes(status, who, size=status.cbytes, atime=status.rtime, mtime=mtime, ctime=status.ctime)
 
@@ -74,9 +72,12 @@ class QueueFile(Node):
         sysv.change_owner(change, who, MessageQueue(self.msqid).set)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
-        status = self.gate.ipc.with_true_pids(sysv.existing(MessageQueue(self.msqid).status_any))
+        status = self.gate.ipc.with_true_pids(self._status())
         fields = ("cuid", "cgid", "cbytes", "qnum", "qbytes", "lspid", "lrpid", "stime", "rtime", "ctime")
         return {"key": f"{status.key:#x}", **{name: str(getattr(status, name)) for name in fields}}
+
+    def _status(self) -> QueueStatus:
+        return sysv.existing(MessageQueue(self.msqid).status_any)
 
 
 class _Look(Handle):
@@ -149,8 +150,8 @@ def _file(gate: Gate, msqid: int, selection: str | None) -> Node:
 
 
 _QUEUES = sysv.Family(
+    table="msg",
     file=_file,
-    listing=partial(listing, "msg"),
     find=lambda key: sysv_msg.find(key).msqid,
     create=lambda key, mode: sysv_msg.create(key, mode).msqid,
     remove=lambda msqid: MessageQueue(msqid).remove(),

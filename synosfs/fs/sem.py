@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL
-from functools import partial
 
 from synosfs import abi
 from synosfs.errors import SynosError
@@ -20,7 +19,6 @@ from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
 from synosfs.ipc import host, sysv_sem
 from synosfs.ipc.change import Change
-from synosfs.ipc.sysv import listing
 from synosfs.ipc.sysv_sem import Operation, SemaphoreSet, SetStatus
 from synosfs.syscall_gate.kinds import BadArgument, semaphore_operation
 from synosfs.syscall_gate.parking import Caller
@@ -145,8 +143,8 @@ def _file(gate: Gate, semid: int, selection: str | None) -> Node:
 
 
 _SETS = sysv.Family(
+    table="sem",
     file=_file,
-    listing=partial(listing, "sem"),
     find=lambda key: sysv_sem.find(key).semid,
     create=lambda key, mode: sysv_sem.get(key, 1, abi.IPC_CREAT | mode).semid,
     remove=lambda semid: SemaphoreSet(semid).remove(),

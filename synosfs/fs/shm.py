@@ -26,7 +26,6 @@ from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
 from synosfs.ipc import host, sysv_shm
 from synosfs.ipc.change import Change
-from synosfs.ipc.sysv import listing
 from synosfs.ipc.sysv_shm import Attached, Segment, SegmentStatus
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.record import Octal, Request
@@ -315,8 +314,8 @@ def _create_unsized(*_: int) -> int:
 
 
 _SEGMENTS = sysv.Family(
+    table="shm",
     file=_file,
-    listing=partial(listing, "shm"),
     find=lambda key: sysv_shm.find(key).shmid,
     create=_create_unsized,
     remove=lambda shmid: Segment(shmid).remove(),

@@ -16,6 +16,7 @@ from synosfs.errors import SynosError
 from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of, no_such
 from synosfs.ipc import host
 from synosfs.ipc.change import Change
+from synosfs.ipc.sysv import listing
 from synosfs.syscall_gate.record import Octal, Request
 from synosfs.syscall_gate.session import Gate
 
@@ -46,13 +47,13 @@ class Status(Protocol):
 class Family:
     """One family of objects. The functions act with the calling thread's rights and raise SynosError.
 
-    ``file`` makes the node of (gate, id, selection), the selection being None without an ``@``; it raises ENOENT for
-    one that means nothing. ``listing`` gives (id, unsigned key) of every object in the kernel's order; ``find`` the id
-    of a key; ``create`` the id of a key and a mode, finding the object when it exists.
+    ``table`` is the family's name in ``/proc/sysvipc``. ``file`` makes the node of (gate, id, selection), the selection
+    being None without an ``@``; it raises ENOENT for one that means nothing. ``find`` gives the id of a key; ``create``
+    the id of a key and a mode, finding the object when it exists.
     """
 
+    table: str
     file: Callable[[Gate, int, str | None], Node]
-    listing: Callable[[], Iterable[tuple[int, int]]]
     find: Callable[[int], int]
     create: Callable[[int, int], int]
     remove: Callable[[int], None]
@@ -77,7 +78,7 @@ class ById(Node):
         return self.family.file(self.gate, number, selection)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((str(number), self.family.file(self.gate, number, None)) for number, _ in self.family.listing())
+        return ((str(number), self.family.file(self.gate, number, None)) for number, _ in listing(self.family.table))
 
     def unlink(self, name: str, who: Who) -> None:
         number, _ = self._named(name)
@@ -102,8 +103,8 @@ class ByKey(ById):
     keeps_names = False  # a key comes to mean another object
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        listing = self.family.listing()
-        return ((f"{key:#x}", self.family.file(self.gate, number, None)) for number, key in listing if key)
+        objects = listing(self.family.table)
+        return ((f"{key:#x}", self.family.file(self.gate, number, None)) for number, key in objects if key)
 
     def create(self, name: str, mode: int, who: Who) -> Node:
         base, selection = split_selection(name)
@@ -162,7 +163,7 @@ def existing(status: Callable[[], T]) -> T:
 
 def rows(header: tuple[str, ...], family: Family, status: Callable[[int], Status]) -> Iterable[tuple[object, ...]]:
     """The lines of a ``ctl`` table: for each object the fields of its status that ``header`` names."""
-    for number, _ in family.listing():
+    for number, _ in listing(family.table):
         try:
             found = status(number)
         except SynosError:
