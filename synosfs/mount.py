@@ -14,18 +14,14 @@ import trio
 
 from synosfs.errors import SynosError
 from synosfs.fs import tree
+from synosfs.fs.interrupts import InterruptWatch
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
-from synosfs.ipc.manager import IPCManager
+from synosfs.host.thread import install_interrupt_handler
+from synosfs.kernel import Kernel
 from synosfs.mountpoint import device, mounted, sees
 from synosfs.options import MountOptions
-from synosfs.process.host_thread import install_interrupt_handler
-from synosfs.process.table import ProcessTable
-from synosfs.syscall_gate.dispatch import SyscallDispatcher
-from synosfs.syscall_gate.interrupts import InterruptWatch
 from synosfs.syscall_gate.parking import Parking
-from synosfs.syscall_gate.session import Gate
-from synosfs.syscall_gate.statistics import SyscallStatistics
 
 log = logging.getLogger(__name__)
 
@@ -59,33 +55,29 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         # Before the mount is there: a signal during the start must not leave it behind.
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         install_interrupt_handler()
-        processes = ProcessTable()
-        stack.callback(processes.close)
-        parking = Parking()
-        stack.push_async_callback(parking.close)
-        processes.at_exit.append(parking.end_process)
-        interrupts = InterruptWatch(parking)
-        ipc = IPCManager()
-        processes.at_exit.append(ipc.ended)
-        gate = Gate(processes, SyscallDispatcher(parking, SyscallStatistics()), ipc)
+        kernel = Kernel()
+        stack.push_async_callback(kernel.close)
+        interrupts = InterruptWatch(kernel.parking)
         receiver = Receiver(interrupts.notice)
         pollers = await stack.enter_async_context(trio.open_nursery())
         stack.callback(pollers.cancel_scope.cancel)
-        operations = Operations(tree.root(gate), receiver, pollers)
+        operations = Operations(tree.root(kernel), receiver, pollers)
 
         receiver.install()
         _mount(operations, options)
         stack.callback(pyfuse3.close, unmount=True)
-        ipc.mountpoint, ipc.device = options.mountpoint, device(options.mountpoint)
+        kernel.ipc.mountpoint, kernel.ipc.device = options.mountpoint, device(options.mountpoint)
 
         # What is loaded now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         nursery = await stack.enter_async_context(trio.open_nursery())
-        nursery.start_soon(_end_on_signal, signals, parking, name="signals")
-        nursery.start_soon(processes.watch, name="deaths of processes")
+        nursery.start_soon(_end_on_signal, signals, kernel.parking, name="signals")
+        nursery.start_soon(kernel.processes.watch, name="deaths of processes")
         nursery.start_soon(interrupts.run, name="interrupts")
-        nursery.start_soon(_free_when_detached, options.mountpoint, ipc.device, parking, name="mount table")
+        nursery.start_soon(
+            _free_when_detached, options.mountpoint, kernel.ipc.device, kernel.parking, name="mount table"
+        )
         ready()
         log.info("mounted on %s", options.mountpoint)
         try:

@@ -17,41 +17,32 @@ from functools import partial
 import trio
 
 from synosfs.errors import SynosError, errno_name
-from synosfs.ipc.manager import IPCManager
-from synosfs.process.host_thread import install_interrupt_handler
-from synosfs.process.table import ProcessTable
-from synosfs.syscall_gate.dispatch import SyscallDispatcher
-from synosfs.syscall_gate.parking import Caller, Parking
+from synosfs.host.thread import install_interrupt_handler
+from synosfs.kernel import Kernel
+from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.record import Request
-from synosfs.syscall_gate.session import Gate
-from synosfs.syscall_gate.statistics import SyscallStatistics
 
 
 async def main(path: str) -> None:
     install_interrupt_handler()
-    processes, parking = ProcessTable(), Parking()
-    processes.at_exit.append(parking.end_process)
-    ipc = IPCManager()
-    processes.at_exit.append(ipc.ended)
-    gate = Gate(processes, SyscallDispatcher(parking, SyscallStatistics()), ipc)
+    kernel = Kernel()
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     await listener.bind(path)
     listener.listen(1024)
     os.chmod(path, 0o777)
     os.write(1, b"ready\n")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(processes.watch)
-        nursery.start_soon(trio.serve_listeners, partial(serve, gate), [trio.SocketListener(listener)])
+        nursery.start_soon(kernel.processes.watch)
+        nursery.start_soon(trio.serve_listeners, partial(serve, kernel), [trio.SocketListener(listener)])
         await trio.lowlevel.wait_readable(0)
         nursery.cancel_scope.cancel()
-    await parking.close()
-    processes.close()
+    await kernel.close()
 
 
-async def serve(gate: Gate, stream: trio.SocketStream) -> None:
+async def serve(kernel: Kernel, stream: trio.SocketStream) -> None:
     """One connection, for as long as its process lives."""
     pid, uid, gid = struct.unpack("3i", stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    caller = gate.caller(pid, uid, gid)
+    caller = kernel.caller(pid, uid, gid)
     try:
         async with trio.open_nursery() as nursery:
             while header := await receive(stream, 4):
@@ -59,22 +50,28 @@ async def serve(gate: Gate, stream: trio.SocketStream) -> None:
                 message = pickle.loads(await receive(stream, size))
                 match message:
                     case ("call", *request):
-                        nursery.start_soon(answer, gate, caller, stream, *request)
+                        nursery.start_soon(answer, kernel, caller, stream, *request)
                     case ("interrupt",):
-                        for parked in gate.dispatcher.parking:
+                        for parked in kernel.parking:
                             if parked.caller is caller:
                                 parked.end(SynosError(EINTR, "interrupted by a signal"))
                     case ("parked",):
-                        parking = gate.dispatcher.parking
+                        parking = kernel.parking
                         await send(stream, [(parked.caller.process.pid, parked.what) for parked in parking])
     except* (trio.BrokenResourceError, ConnectionResetError):
         pass  # killed while it waited
 
 
 async def answer(
-    gate: Gate, caller: Caller, stream: trio.SocketStream, call: str, args: list, kwargs: dict, timeout: float | None
+    kernel: Kernel,
+    caller: Caller,
+    stream: trio.SocketStream,
+    call: str,
+    args: list,
+    kwargs: dict,
+    timeout: float | None,
 ) -> None:
-    reply = await gate.dispatcher.call(caller, Request(call, args, kwargs, timeout))
+    reply = await kernel.dispatcher.call(caller, Request(call, args, kwargs, timeout))
     name = errno_name(reply.errno) if reply.errno else ""
     await send(stream, (int(reply.ret), name, reply.results, reply.data, reply.message))
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from native_msg import CONSTANTS
 from native_shm import shmctl, shmget
 
-from synosfs.abi import SHM_REMAP
 from synosfs.errors import SynosError
+from synosfs.host.abi import SHM_REMAP
 from synosfs.ipc.sysv_shm import Segment
 from synosfs.process.address_space import BASE, AddressSpace
 

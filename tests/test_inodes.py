@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from synosfs.errors import SynosError
 from synosfs.fs.inodes import ROOT, Inodes
+from synosfs.fs.interrupts import shown_inode
 from synosfs.fs.node import Node
-from synosfs.syscall_gate.interrupts import shown_inode
 
 
 @dataclass(frozen=True)

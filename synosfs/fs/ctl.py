@@ -14,9 +14,9 @@ from synosfs.errors import SynosError
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.fs.syscall_file import SessionHandle
 from synosfs.ipc.change import Change
+from synosfs.kernel import Kernel
 from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.record import Request
-from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.spec import Row, bind
 
 Table = Callable[[], Iterable[tuple[object, ...]]]
@@ -33,7 +33,7 @@ def columns(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
 class CtlFile(Node):
     """A control file: the ``header`` and ``rows`` of its table, and its command words."""
 
-    gate: Gate
+    kernel: Kernel
     header: tuple[str, ...]
     rows: Table
     commands: Mapping[str, Row]
@@ -51,9 +51,9 @@ class CtlFile(Node):
     def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return Snapshot(columns(self.header, self.rows()))
-        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller = self.kernel.caller(who.pid, who.uid, who.gid)
         caller.inode = inode
-        return SessionHandle(self.gate.dispatcher, caller, readable=reads(flags), translate=self._translate)
+        return SessionHandle(self.kernel.dispatcher, caller, readable=reads(flags), translate=self._translate)
 
     def change(self, change: Change, who: Who) -> None:
         super().change(replace(change, size=None), who)

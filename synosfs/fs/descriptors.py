@@ -15,9 +15,9 @@ from errno import ENOENT
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import columns
 from synosfs.fs.node import Attributes, Node, Who, no_such
+from synosfs.kernel import Kernel
 from synosfs.process.descriptors import Description
 from synosfs.process.table import Process
-from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.text import word
 
 
@@ -69,7 +69,7 @@ class Descriptors(Node):
             yield str(record.fd_number), DescriptorLink(self.process, record.fd_number)
 
 
-def records_text(_gate: Gate, process: Process) -> str:
+def records_text(_kernel: Kernel, process: Process) -> str:
     """``fds``: a FileDescriptor a line; an empty field is shown as -."""
     header = ("fd_number", "file_type", "permissions", "offset", "ipc_id", "path", "close_on_exec")
     table = process.seen_descriptors()

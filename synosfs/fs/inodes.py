@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from errno import ESTALE
 
 from synosfs.errors import SynosError
+from synosfs.fs.interrupts import SESSION_BITS
 from synosfs.fs.node import Node
-from synosfs.syscall_gate.interrupts import SESSION_BITS
 
 ROOT = 1
 

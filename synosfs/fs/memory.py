@@ -8,13 +8,13 @@ import stat
 from dataclasses import dataclass, replace
 from errno import ESRCH
 
-from synosfs import abi
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import columns
 from synosfs.fs.node import Attributes, Handle, Node, Who
+from synosfs.host import abi
 from synosfs.ipc.change import Change
+from synosfs.kernel import Kernel
 from synosfs.process.table import Process
-from synosfs.syscall_gate.session import Gate
 
 _FLAGS = {name: getattr(abi, name) for name in ("SHM_RDONLY", "SHM_RND", "SHM_REMAP")}
 
@@ -23,14 +23,14 @@ _FLAGS = {name: getattr(abi, name) for name in ("SHM_RDONLY", "SHM_RND", "SHM_RE
 class MemoryFile(Node):
     """The attached memory of one process, for its owner."""
 
-    gate: Gate
+    kernel: Kernel
     process: Process
 
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | 0o600, *self.process.owner())
 
     def open(self, flags: int, who: Who, inode: int) -> Handle:
-        self.gate.caller_for(self.process, who.pid, who.uid, who.gid)  # EPERM for others
+        self.kernel.caller_for(self.process, who.pid, who.uid, who.gid)  # EPERM for others
         return _Memory(self.process)
 
     def change(self, change: Change, who: Who) -> None:
@@ -57,7 +57,7 @@ class _Memory(Handle):
             raise SynosError(ESRCH, f"process {self._process.pid} has ended")
 
 
-def attachments_text(_gate: Gate, process: Process) -> str:
+def attachments_text(_kernel: Kernel, process: Process) -> str:
     """``attach``: a line an attachment, by address; the size in bytes."""
     rows = [
         (

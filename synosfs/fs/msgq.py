@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EAGAIN, EINVAL, ENOMSG
 
-from synosfs import abi
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs import posix_mq, sysv
 from synosfs.fs.ctl import CtlFile
@@ -28,13 +26,15 @@ from synosfs.fs.node import (
     reads,
     writes,
 )
-from synosfs.ipc import host, sysv_msg
+from synosfs.host import abi, rights
+from synosfs.host.credentials import Credentials
+from synosfs.ipc import sysv_msg
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
+from synosfs.kernel import Kernel
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import QueueSource, Source
 from synosfs.syscall_gate.record import Request
-from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.spec import row
 
 #: What a write sends when the name gives no type.
@@ -45,7 +45,7 @@ _DEFAULT_TYPE = 1
 class QueueFile(Node):
     """One queue; ``mtype`` is the type after ``@``, None without one."""
 
-    gate: Gate
+    kernel: Kernel
     msqid: int
     mtype: int | None = None
 
@@ -60,10 +60,10 @@ class QueueFile(Node):
     def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return _Look(MessageQueue(self.msqid), self.mtype, credentials_of(who))
-        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller = self.kernel.caller(who.pid, who.uid, who.gid)
         caller.nonblock = bool(flags & os.O_NONBLOCK)
         caller.inode = inode
-        return _Endpoint(self.gate, caller, self.msqid, self.mtype, readable=reads(flags))
+        return _Endpoint(self.kernel, caller, self.msqid, self.mtype, readable=reads(flags))
 
     def change(self, change: Change, who: Who) -> None:
         # A shell's > truncates before it writes: messages are taken by reading, never by truncation.
@@ -72,7 +72,7 @@ class QueueFile(Node):
         sysv.change_owner(change, who, MessageQueue(self.msqid).set)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
-        status = self.gate.ipc.with_true_pids(self._status())
+        status = self.kernel.ipc.with_true_pids(self._status())
         fields = ("cuid", "cgid", "cbytes", "qnum", "qbytes", "lspid", "lrpid", "stime", "rtime", "ctime")
         return {"key": f"{status.key:#x}", **{name: str(getattr(status, name)) for name in fields}}
 
@@ -93,7 +93,7 @@ class _Look(Handle):
     async def read(self, offset: int, size: int) -> bytes:
         if offset == 0:
             self._next, self._rest = 0, b""
-        with host.acting_as(self._credentials):
+        with rights.acting_as(self._credentials):
             while not self._rest:
                 try:
                     message = self._queue.peek(self._next)
@@ -114,8 +114,8 @@ class _Look(Handle):
 class _Endpoint(Handle):
     """Takes part: a write sends one message, a read receives one."""
 
-    def __init__(self, gate: Gate, caller: Caller, msqid: int, mtype: int | None, *, readable: bool) -> None:
-        self._gate = gate
+    def __init__(self, kernel: Kernel, caller: Caller, msqid: int, mtype: int | None, *, readable: bool) -> None:
+        self._kernel = kernel
         self._caller = caller
         self._msqid = msqid
         self._mtype = mtype
@@ -123,13 +123,13 @@ class _Endpoint(Handle):
 
     async def write(self, offset: int, data: bytes) -> int:
         mtype = _DEFAULT_TYPE if self._mtype is None else self._mtype
-        await self._gate.dispatcher.called(self._caller, Request("msgsnd", [self._msqid, mtype, data]))
+        await self._kernel.dispatcher.called(self._caller, Request("msgsnd", [self._msqid, mtype, data]))
         return len(data)
 
     async def read(self, offset: int, size: int) -> bytes:
         request = Request("msgrcv", [self._msqid, size, self._mtype or 0])
         try:
-            reply = await self._gate.dispatcher.called(self._caller, request)
+            reply = await self._kernel.dispatcher.called(self._caller, request)
         except SynosError as error:
             if error.errno != ENOMSG:
                 raise
@@ -137,16 +137,16 @@ class _Endpoint(Handle):
         return reply.data or b""
 
     def source(self) -> Source:
-        parking, credentials = self._gate.dispatcher.parking, self._caller.credentials
+        parking, credentials = self._kernel.parking, self._caller.credentials
         return QueueSource(parking, credentials, MessageQueue(self._msqid), self._mtype or 0)
 
 
-def _file(gate: Gate, msqid: int, selection: str | None) -> Node:
+def _file(kernel: Kernel, msqid: int, selection: str | None) -> Node:
     if selection is None:
-        return QueueFile(gate, msqid)
+        return QueueFile(kernel, msqid)
     if not re.fullmatch(r"-?[0-9]{1,19}", selection):
         raise no_such(f"{msqid}@{selection}")
-    return QueueFile(gate, msqid, int(selection))
+    return QueueFile(kernel, msqid, int(selection))
 
 
 _QUEUES = sysv.Family(
@@ -189,17 +189,17 @@ _COMMANDS = {
 }
 
 
-def directory(gate: Gate) -> Directory:
+def directory(kernel: Kernel) -> Directory:
     """``msgq/``."""
 
     def status(msqid: int) -> QueueStatus:
-        return gate.ipc.with_true_pids(MessageQueue(msqid).status_any())
+        return kernel.ipc.with_true_pids(MessageQueue(msqid).status_any())
 
     return Directory(
         {
-            "ctl": CtlFile(gate, _HEADER, lambda: sysv.rows(_HEADER, _QUEUES, status), _COMMANDS),
-            "sysv": sysv.ById(gate, _QUEUES),
-            "key": sysv.ByKey(gate, _QUEUES),
-            "posix": posix_mq.directory(gate),
+            "ctl": CtlFile(kernel, _HEADER, lambda: sysv.rows(_HEADER, _QUEUES, status), _COMMANDS),
+            "sysv": sysv.ById(kernel, _QUEUES),
+            "key": sysv.ByKey(kernel, _QUEUES),
+            "posix": posix_mq.directory(kernel),
         }
     )

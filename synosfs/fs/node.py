@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from errno import EACCES, EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM
 from typing import ClassVar, NamedTuple, Protocol
 
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
-from synosfs.ipc import host
+from synosfs.host import rights
+from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
+from synosfs.kernel import effective
 from synosfs.syscall_gate.readiness import Source
-from synosfs.syscall_gate.session import effective
 
 #: For attributes and names that never change while the mount lives, in seconds.
 FOREVER = 86400.0
@@ -47,8 +47,8 @@ class Attributes(NamedTuple):
     """What stat(2) shows; times in nanoseconds since the epoch, 0 for a time that the thing does not have."""
 
     mode: int
-    uid: int = host.OWN.uid
-    gid: int = host.OWN.gid
+    uid: int = rights.OWN.uid
+    gid: int = rights.OWN.gid
     size: int = 0
     atime_ns: int = 0
     mtime_ns: int = 0

@@ -2,8 +2,8 @@
 
 from synosfs import __version__
 from synosfs.fs.ctl import columns
+from synosfs.kernel import Kernel
 from synosfs.syscall_gate import table
-from synosfs.syscall_gate.session import Gate
 
 _HELP = """\
 synosfs {version}: system calls by echo and cat, on this host's own IPC objects.
@@ -46,15 +46,15 @@ def help_text() -> str:
     return _HELP.format(version=__version__, calls=columns(("call", "what it does; [optional]"), rows))
 
 
-def stats_text(gate: Gate) -> str:
+def stats_text(kernel: Kernel) -> str:
     """``stats``: the totals, the blocked callers, and a line a call; times in microseconds in the table."""
-    totals, parking = gate.dispatcher.statistics.totals(), gate.dispatcher.parking.statistics()
+    totals, parking = kernel.statistics.totals(), kernel.parking.statistics()
     lines = [
         f"total_calls {totals.total_calls}",
         f"ipc_calls {totals.ipc_calls}",
         f"avg_response_time {totals.avg_response_time:.9f}",
         f"consciousness_optimizations {totals.consciousness_optimizations}",
-        f"processes {len(gate.processes)}",
+        f"processes {len(kernel.processes)}",
         f"blocked_callers {parking.parked}",
         f"blocked_total {parking.total}",
     ]
@@ -68,7 +68,7 @@ def stats_text(gate: Gate) -> str:
             *(f"{seconds * 1e6:.1f}" for seconds in (record.mean, record.p50, record.p99, record.most)),
             ",".join(f"{name}:{count}" for name, count in record.errnos.items()) or "-",
         )
-        for record in gate.dispatcher.statistics.records()
+        for record in kernel.statistics.records()
     ]
     header = ("call", "count", "errors", "blocked", "bytes", "mean_us", "p50_us", "p99_us", "max_us", "errnos")
     return "\n".join(lines) + "\n\n" + columns(header, rows)

@@ -20,11 +20,11 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
 from synosfs.fs.inodes import ROOT, Inodes
+from synosfs.fs.interrupts import shown_inode
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
-from synosfs.syscall_gate.interrupts import shown_inode
 from synosfs.syscall_gate.readiness import IN, OUT
 
 log = logging.getLogger(__name__)

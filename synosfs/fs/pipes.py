@@ -17,9 +17,9 @@ from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of, no_s
 from synosfs.ipc import pipe
 from synosfs.ipc.change import Change
 from synosfs.ipc.fifo import Fifo, is_reserved
+from synosfs.kernel import Kernel
 from synosfs.process.table import Process
 from synosfs.syscall_gate.record import Octal, Request
-from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.spec import row
 from synosfs.syscall_gate.text import word
 
@@ -28,7 +28,7 @@ from synosfs.syscall_gate.text import word
 class FifoNode(Node):
     """One FIFO. The same FIFO is the same inode: the kernel keeps the pipe there."""
 
-    gate: Gate
+    kernel: Kernel
     fifo: Fifo
 
     def attributes(self, who: Who) -> Attributes:
@@ -46,7 +46,7 @@ class FifoNode(Node):
         # The kernel has checked that the caller may (default_permissions).
         super().change(Change(size=change.size), who)
         if change.uid is not None:
-            self.gate.ipc.fifos.change_owner(self.fifo, change.uid)
+            self.kernel.ipc.fifos.change_owner(self.fifo, change.uid)
         self.fifo.change(change)
 
 
@@ -54,7 +54,7 @@ class FifoNode(Node):
 class Pipes(Node):
     """The directory."""
 
-    gate: Gate
+    kernel: Kernel
     ctl: CtlFile = field(compare=False)
 
     entry_timeout = FOREVER
@@ -67,32 +67,32 @@ class Pipes(Node):
     def lookup(self, name: str, who: Who) -> Node:
         if name == "ctl":
             return self.ctl
-        fifo = self.gate.ipc.fifos.find(name)
+        fifo = self.kernel.ipc.fifos.find(name)
         if fifo is not None:
-            return FifoNode(self.gate, fifo)
+            return FifoNode(self.kernel, fifo)
         if is_reserved(name):
             pid, _, number = name.partition(".")
-            process = self.gate.processes.find(int(pid))
+            process = self.kernel.processes.find(int(pid))
             if process is not None and (int(pid), int(number)) in _numbers_of_pipes(process):
                 return DescriptorLink(process, int(number))
         raise no_such(name)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         yield "ctl", self.ctl
-        for name, fifo in self.gate.ipc.fifos:
-            yield name, FifoNode(self.gate, fifo)
-        for process in self.gate.processes:
+        for name, fifo in self.kernel.ipc.fifos:
+            yield name, FifoNode(self.kernel, fifo)
+        for process in self.kernel.processes:
             for pid, number in _numbers_of_pipes(process):
                 yield f"{pid}.{number}", DescriptorLink(process, number)
 
     def mkfifo(self, name: str, mode: int, who: Who) -> Node:
-        return FifoNode(self.gate, self.gate.ipc.fifos.make(name, mode, who.uid, who.gid))
+        return FifoNode(self.kernel, self.kernel.ipc.fifos.make(name, mode, who.uid, who.gid))
 
     def unlink(self, name: str, who: Who) -> None:
-        self.gate.ipc.fifos.remove(name, credentials_of(who))
+        self.kernel.ipc.fifos.remove(name, credentials_of(who))
 
     def rename(self, name: str, new_name: str, who: Who) -> None:
-        self.gate.ipc.fifos.rename(name, new_name, credentials_of(who))
+        self.kernel.ipc.fifos.rename(name, new_name, credentials_of(who))
 
 
 def _numbers_of_pipes(process: Process) -> list[tuple[int, int]]:
@@ -130,13 +130,13 @@ _COMMANDS = {
 }
 
 
-def directory(gate: Gate) -> Pipes:
+def directory(kernel: Kernel) -> Pipes:
     """``pipes/``."""
 
     def rows() -> Iterable[tuple[object, ...]]:
-        for name, fifo in gate.ipc.fifos:
+        for name, fifo in kernel.ipc.fifos:
             yield (word(name), "fifo", *5 * ("-",), fifo.uid, fifo.gid, Octal(fifo.mode), "-")
-        for process in gate.processes:
+        for process in kernel.processes:
             for pid, number in _numbers_of_pipes(process):
                 description = process.descriptors.get(number)
                 end = "read" if description.readable else "write"
@@ -144,4 +144,4 @@ def directory(gate: Gate) -> Pipes:
                 owner = (*process.owner(), "0600")
                 yield (f"{pid}.{number}", "pipe", pid, number, end, size, count, *owner, description.ipc_id)
 
-    return Pipes(gate, CtlFile(gate, _HEADER, rows, _COMMANDS))
+    return Pipes(kernel, CtlFile(kernel, _HEADER, rows, _COMMANDS))

@@ -7,15 +7,15 @@ from errno import EACCES, EPERM
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of
-from synosfs.ipc import host
-from synosfs.syscall_gate.session import Gate
+from synosfs.host import rights
+from synosfs.kernel import Kernel
 
 
 @dataclass(frozen=True)
 class PosixNames(Node):
     """A directory of objects by name, whoever made them."""
 
-    gate: Gate
+    kernel: Kernel
 
     entry_timeout = FOREVER
     attr_timeout = FOREVER
@@ -26,7 +26,7 @@ class PosixNames(Node):
 
     def unlink(self, name: str, who: Who) -> None:
         try:
-            with host.acting_as(credentials_of(who)):
+            with rights.acting_as(credentials_of(who)):
                 self.remove(host_name(name))
         except SynosError as error:
             if error.errno != EACCES:

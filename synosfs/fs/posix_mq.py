@@ -19,21 +19,22 @@ from errno import EINVAL
 from synosfs.errors import SynosError
 from synosfs.fs.node import Attributes, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
 from synosfs.fs.posix import PosixNames, host_name, may_read
-from synosfs.ipc import host, mqueue_fs, posix_mq
+from synosfs.host import rights
+from synosfs.ipc import mqueue_fs, posix_mq
 from synosfs.ipc.change import Change
+from synosfs.kernel import Kernel
 from synosfs.process.descriptors import held
 from synosfs.syscall_gate import sys_mq
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import DescriptorSource, Source
 from synosfs.syscall_gate.record import Request
-from synosfs.syscall_gate.session import Gate
 
 
 @dataclass(frozen=True)
 class PosixQueueFile(Node):
     """One queue; ``priority`` is what stands after ``@``."""
 
-    gate: Gate
+    kernel: Kernel
     name: str
     priority: int = 0
 
@@ -54,23 +55,23 @@ class PosixQueueFile(Node):
 
     def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
-            with host.acting_as(credentials_of(who)):
+            with rights.acting_as(credentials_of(who)):
                 line = mqueue_fs.line(self.name)
             found = mqueue_fs.status(self.name)
-            pid = self.gate.ipc.notifier.true_pid((found.st_dev, found.st_ino), line.notify_pid)
+            pid = self.kernel.ipc.notifier.true_pid((found.st_dev, found.st_ino), line.notify_pid)
             return Snapshot(str(line._replace(notify_pid=pid)))
-        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller = self.kernel.caller(who.pid, who.uid, who.gid)
         caller.nonblock = bool(flags & os.O_NONBLOCK)
         caller.inode = inode
-        with host.acting_as(caller.credentials):
+        with rights.acting_as(caller.credentials):
             queue = posix_mq.open_(host_name(self.name), flags & os.O_ACCMODE)
-        return _Endpoint(self.gate, caller, queue, self.priority)
+        return _Endpoint(self.kernel, caller, queue, self.priority)
 
     def change(self, change: Change, who: Who) -> None:
         # A shell's > truncates before it writes: messages are taken by reading, never by truncation.
         if change.size:
             raise SynosError(EINVAL, "a queue's size is what its messages make it")
-        with host.acting_as(credentials_of(who)):
+        with rights.acting_as(credentials_of(who)):
             mqueue_fs.change(self.name, change)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
@@ -86,8 +87,8 @@ class PosixQueueFile(Node):
 class _Endpoint(Handle):
     """Takes part: a write sends one message, a read receives one."""
 
-    def __init__(self, gate: Gate, caller: Caller, queue: posix_mq.PosixQueue, priority: int) -> None:
-        self._gate = gate
+    def __init__(self, kernel: Kernel, caller: Caller, queue: posix_mq.PosixQueue, priority: int) -> None:
+        self._kernel = kernel
         self._caller = caller
         self._queue = queue
         self._priority = priority
@@ -96,12 +97,14 @@ class _Endpoint(Handle):
         self._rest = b""
 
     async def write(self, offset: int, data: bytes) -> int:
-        await self._gate.dispatcher.called(self._caller, Request("mq_send", [self._description, data, self._priority]))
+        await self._kernel.dispatcher.called(
+            self._caller, Request("mq_send", [self._description, data, self._priority])
+        )
         return len(data)
 
     async def read(self, offset: int, size: int) -> bytes:
         if not self._rest:
-            reply = await self._gate.dispatcher.called(self._caller, Request("mq_receive", [self._description]))
+            reply = await self._kernel.dispatcher.called(self._caller, Request("mq_receive", [self._description]))
             self._rest = reply.data or b""
         chunk, self._rest = self._rest[:size], self._rest[size:]
         return chunk
@@ -120,27 +123,27 @@ class PosixQueues(PosixNames):
     def lookup(self, name: str, who: Who) -> Node:
         try:
             mqueue_fs.status(name)
-            return PosixQueueFile(self.gate, name)
+            return PosixQueueFile(self.kernel, name)
         except SynosError:
             # An @ may be part of a queue's name; where no queue has that name it selects a priority.
             base, at, priority = name.rpartition("@")
             if not at or not re.fullmatch(r"[0-9]{1,5}", priority):
                 raise no_such(name) from None
         mqueue_fs.status(base)
-        return PosixQueueFile(self.gate, base, int(priority))
+        return PosixQueueFile(self.kernel, base, int(priority))
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((name, PosixQueueFile(self.gate, name)) for name in mqueue_fs.names())
+        return ((name, PosixQueueFile(self.kernel, name)) for name in mqueue_fs.names())
 
     def create(self, name: str, mode: int, who: Who) -> Node:
-        with host.acting_as(credentials_of(who)):
+        with rights.acting_as(credentials_of(who)):
             posix_mq.open_(host_name(name), os.O_CREAT | os.O_RDWR, mode & 0o777).close()
-        return PosixQueueFile(self.gate, name)
+        return PosixQueueFile(self.kernel, name)
 
     def remove(self, name: bytes) -> None:
         posix_mq.unlink(name)
 
 
-def directory(gate: Gate) -> PosixQueues:
+def directory(kernel: Kernel) -> PosixQueues:
     mqueue_fs.prepare()
-    return PosixQueues(gate)
+    return PosixQueues(kernel)

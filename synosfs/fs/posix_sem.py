@@ -14,18 +14,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import EINVAL, EMSGSIZE
 
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
 from synosfs.fs.node import Attributes, Handle, Node, Who, credentials_of, writes
 from synosfs.fs.posix import PosixNames, host_name, may_read
-from synosfs.ipc import host, posix_sem
+from synosfs.host import rights
+from synosfs.host.credentials import Credentials
+from synosfs.ipc import posix_sem
 from synosfs.ipc.change import Change
+from synosfs.kernel import Kernel
 from synosfs.process.descriptors import held
 from synosfs.syscall_gate import sys_posix_sem
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import PosixSemaphoreSource, Source
 from synosfs.syscall_gate.record import Request
-from synosfs.syscall_gate.session import Gate
 
 #: The most that one line may give or take: each one is a call, and nobody else is served meanwhile.
 _MOST = 1000
@@ -35,7 +36,7 @@ _MOST = 1000
 class PosixSemaphoreFile(Node):
     """One semaphore; ``new`` when the open that follows has made it."""
 
-    gate: Gate
+    kernel: Kernel
     name: str
     new: bool = False  # just made by who opens it: told apart, so that nobody else opens it as new
 
@@ -57,17 +58,17 @@ class PosixSemaphoreFile(Node):
     def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return _Value(self.name, credentials_of(who))
-        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller = self.kernel.caller(who.pid, who.uid, who.gid)
         caller.nonblock = bool(flags & os.O_NONBLOCK)
         caller.inode = inode
-        with host.acting_as(caller.credentials):
+        with rights.acting_as(caller.credentials):
             semaphore = posix_sem.open_(host_name(self.name), 0, 0, 0, 0)
-        return _Operations(self.gate, caller, semaphore, new=self.new)
+        return _Operations(self.kernel, caller, semaphore, new=self.new)
 
     def change(self, change: Change, who: Who) -> None:
         if change.size:
             raise SynosError(EINVAL, "a semaphore's value is not changed by truncation; write +1 or -1")
-        with host.acting_as(credentials_of(who)):
+        with rights.acting_as(credentials_of(who)):
             posix_sem.change(self.name, change)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
@@ -84,7 +85,7 @@ class _Value(Handle):
 
     async def read(self, offset: int, size: int) -> bytes:
         if offset == 0 or not self._shown:
-            with host.acting_as(self._credentials):
+            with rights.acting_as(self._credentials):
                 self._shown = _text(self._name)
         return self._shown[offset : offset + size]
 
@@ -92,9 +93,9 @@ class _Value(Handle):
 class _Operations(_Value):
     """Takes part: each line of a write gives or takes."""
 
-    def __init__(self, gate: Gate, caller: Caller, semaphore: posix_sem.Semaphore, *, new: bool) -> None:
+    def __init__(self, kernel: Kernel, caller: Caller, semaphore: posix_sem.Semaphore, *, new: bool) -> None:
         super().__init__(os.fsdecode(semaphore.name[1:]), caller.credentials)
-        self._gate = gate
+        self._kernel = kernel
         self._caller = caller
         self._open = ExitStack()
         self._description = self._open.enter_context(held(sys_posix_sem.describe(semaphore)))
@@ -138,11 +139,11 @@ class _Operations(_Value):
         call, back = ("sem_post", "sem_wait") if delta > 0 else ("sem_wait", "sem_post")
         for done in range(abs(delta)):
             try:
-                await self._gate.dispatcher.called(self._caller, Request(call, [self._description]))
+                await self._kernel.dispatcher.called(self._caller, Request(call, [self._description]))
             except SynosError:
                 if back == "sem_post":
                     for _ in range(done):
-                        await self._gate.dispatcher.call(self._caller, Request(back, [self._description]))
+                        await self._kernel.dispatcher.call(self._caller, Request(back, [self._description]))
                 raise
 
 
@@ -152,15 +153,15 @@ class PosixSemaphores(PosixNames):
 
     def lookup(self, name: str, who: Who) -> Node:
         posix_sem.status(name)
-        return PosixSemaphoreFile(self.gate, name)
+        return PosixSemaphoreFile(self.kernel, name)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((name, PosixSemaphoreFile(self.gate, name)) for name in posix_sem.names())
+        return ((name, PosixSemaphoreFile(self.kernel, name)) for name in posix_sem.names())
 
     def create(self, name: str, mode: int, who: Who) -> Node:
-        with host.acting_as(credentials_of(who)):
+        with rights.acting_as(credentials_of(who)):
             posix_sem.open_(host_name(name), os.O_CREAT | os.O_EXCL, mode & 0o777, 0, 0).close()
-        return PosixSemaphoreFile(self.gate, name, new=True)
+        return PosixSemaphoreFile(self.kernel, name, new=True)
 
     def remove(self, name: bytes) -> None:
         posix_sem.unlink(name)
@@ -170,5 +171,5 @@ def _text(name: str) -> bytes:
     return b"%d\n" % posix_sem.look(name)
 
 
-def directory(gate: Gate) -> PosixSemaphores:
-    return PosixSemaphores(gate)
+def directory(kernel: Kernel) -> PosixSemaphores:
+    return PosixSemaphores(kernel)

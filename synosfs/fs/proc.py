@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from errno import ENOENT, ESRCH
 
-from synosfs import credentials, procfs
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import columns
 from synosfs.fs.descriptors import Descriptors, records_text
 from synosfs.fs.memory import MemoryFile, attachments_text
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
 from synosfs.fs.syscall_file import ProcessSyscallFile
+from synosfs.host import credentials, procfs
 from synosfs.ipc.sysv_sem import SemaphoreSet
+from synosfs.kernel import Kernel
 from synosfs.process.table import Process
-from synosfs.syscall_gate.session import Gate
 
 
 @dataclass(frozen=True)
 class Self(Node):
     """``proc/self``, a link to the caller's own directory."""
 
-    gate: Gate
+    kernel: Kernel
 
     entry_timeout = FOREVER
 
@@ -30,7 +30,7 @@ class Self(Node):
         return Attributes(stat.S_IFLNK | 0o777)
 
     def readlink(self, who: Who) -> str:
-        for process in self.gate.processes.ancestry(who.pid):
+        for process in self.kernel.processes.ancestry(who.pid):
             return str(process.pid)
         # Nobody takes part yet: the caller's own pid, which leads nowhere until it does.
         try:
@@ -43,7 +43,7 @@ class Self(Node):
 class Processes(Node):
     """``proc/``: one directory a live process."""
 
-    gate: Gate
+    kernel: Kernel
 
     entry_timeout = FOREVER
     attr_timeout = FOREVER
@@ -54,24 +54,26 @@ class Processes(Node):
 
     def lookup(self, name: str, who: Who) -> Node:
         if name == "self":
-            return Self(self.gate)
-        process = self.gate.processes.find(int(name)) if name.isascii() and name.isdigit() and name[0] != "0" else None
+            return Self(self.kernel)
+        process = (
+            self.kernel.processes.find(int(name)) if name.isascii() and name.isdigit() and name[0] != "0" else None
+        )
         if process is None:
             raise no_such(name)
-        return ProcessDirectory(self.gate, process)
+        return ProcessDirectory(self.kernel, process)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        yield "self", Self(self.gate)
-        for process in self.gate.processes:
+        yield "self", Self(self.kernel)
+        for process in self.kernel.processes:
             if process.is_alive():
-                yield str(process.pid), ProcessDirectory(self.gate, process)
+                yield str(process.pid), ProcessDirectory(self.kernel, process)
 
 
 @dataclass(frozen=True)
 class ProcessDirectory(Node):
     """``proc/<pid>/``."""
 
-    gate: Gate
+    kernel: Kernel
     process: Process
 
     is_kept = False
@@ -89,19 +91,19 @@ class ProcessDirectory(Node):
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         for name, (render, mode) in _FILES.items():
-            yield name, ProcessFile(self.gate, self.process, render, mode)
+            yield name, ProcessFile(self.kernel, self.process, render, mode)
         yield "fd", Descriptors(self.process)
-        yield "mem", MemoryFile(self.gate, self.process)
-        yield "syscall", ProcessSyscallFile(self.gate, self.process)
+        yield "mem", MemoryFile(self.kernel, self.process)
+        yield "syscall", ProcessSyscallFile(self.kernel, self.process)
 
 
 @dataclass(frozen=True)
 class ProcessFile(Node):
     """A text about one process. ESRCH when it has ended."""
 
-    gate: Gate
+    kernel: Kernel
     process: Process
-    render: Callable[[Gate, Process], str]
+    render: Callable[[Kernel, Process], str]
     mode: int
 
     def attributes(self, who: Who) -> Attributes:
@@ -111,14 +113,14 @@ class ProcessFile(Node):
         if writes(flags):
             return super().open(flags, who, inode)
         try:
-            return Snapshot(self.render(self.gate, self.process))
+            return Snapshot(self.render(self.kernel, self.process))
         except (FileNotFoundError, ProcessLookupError):
             raise SynosError(ESRCH, f"process {self.process.pid} has ended") from None
 
 
-def _status(gate: Gate, process: Process) -> str:
+def _status(kernel: Kernel, process: Process) -> str:
     ids, stat_now = credentials.identifiers(process.pid), procfs.stat(process.pid)
-    parked = sum(parked.caller.process is process for parked in gate.dispatcher.parking)
+    parked = sum(parked.caller.process is process for parked in kernel.parking)
     fields = {
         "Name": stat_now.command,
         "Pid": process.pid,
@@ -135,23 +137,23 @@ def _status(gate: Gate, process: Process) -> str:
     return "".join(f"{name}:\t{value}\n" for name, value in fields.items())
 
 
-def _blocked(gate: Gate, process: Process) -> str:
+def _blocked(kernel: Kernel, process: Process) -> str:
     now = time.monotonic()
     rows = [
         (parked.caller.tid, f"{now - parked.since:.3f}", parked.what)
-        for parked in sorted(gate.dispatcher.parking, key=lambda parked: parked.since)
+        for parked in sorted(kernel.parking, key=lambda parked: parked.since)
         if parked.caller.process is process
     ]
     return columns(("tid", "seconds", "call"), rows)
 
 
-def _stats(_gate: Gate, process: Process) -> str:
+def _stats(_kernel: Kernel, process: Process) -> str:
     return f"calls {process.calls}\nerrors {process.errors}\n"
 
 
-def _undo(gate: Gate, process: Process) -> str:
+def _undo(kernel: Kernel, process: Process) -> str:
     """What the end of the process will add to semaphores; see ``ipc.undo`` for what this cannot know."""
-    entries = [entry for entry in gate.ipc.undo.of(process) if _is_set(entry[0])]
+    entries = [entry for entry in kernel.ipc.undo.of(process) if _is_set(entry[0])]
     return columns(("semid", "num", "adjustment"), entries)
 
 
@@ -164,7 +166,7 @@ def _is_set(semid: int) -> bool:
 
 
 #: Each file's text and mode; what a process says in its calls is for its owner.
-_FILES: dict[str, tuple[Callable[[Gate, Process], str], int]] = {
+_FILES: dict[str, tuple[Callable[[Kernel, Process], str], int]] = {
     "status": (_status, 0o444),
     "blocked": (_blocked, 0o400),
     "attach": (attachments_text, 0o400),

@@ -12,19 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL
 
-from synosfs import abi
 from synosfs.errors import SynosError
 from synosfs.fs import posix_sem, sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
-from synosfs.ipc import host, sysv_sem
+from synosfs.host import abi, rights
+from synosfs.ipc import sysv_sem
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv_sem import Operation, SemaphoreSet, SetStatus
+from synosfs.kernel import Kernel
 from synosfs.syscall_gate.kinds import BadArgument, semaphore_operation
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import SemaphoreSource, Source
 from synosfs.syscall_gate.record import Request
-from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.spec import row
 
 
@@ -32,7 +32,7 @@ from synosfs.syscall_gate.spec import row
 class SetFile(Node):
     """One semaphore set."""
 
-    gate: Gate
+    kernel: Kernel
     semid: int
 
     fresh = True  # an operation blocks, and must not block the one that would wake it
@@ -46,10 +46,10 @@ class SetFile(Node):
     def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return _Values(SemaphoreSet(self.semid), who)
-        caller = self.gate.caller(who.pid, who.uid, who.gid)
+        caller = self.kernel.caller(who.pid, who.uid, who.gid)
         caller.nonblock = bool(flags & os.O_NONBLOCK)
         caller.inode = inode
-        return _Operations(self.gate, caller, SemaphoreSet(self.semid), who)
+        return _Operations(self.kernel, caller, SemaphoreSet(self.semid), who)
 
     def change(self, change: Change, who: Who) -> None:
         if change.size:
@@ -85,7 +85,7 @@ class _Values(Handle):
 
     async def read(self, offset: int, size: int) -> bytes:
         if offset == 0 or not self._shown:
-            with host.acting_as(self._credentials):
+            with rights.acting_as(self._credentials):
                 self._shown = _text(self._semaphores.values())
         return self._shown[offset : offset + size]
 
@@ -93,13 +93,13 @@ class _Values(Handle):
 class _Operations(_Values):
     """Takes part: each line of a write is one semop."""
 
-    def __init__(self, gate: Gate, caller: Caller, semaphores: SemaphoreSet, who: Who) -> None:
+    def __init__(self, kernel: Kernel, caller: Caller, semaphores: SemaphoreSet, who: Who) -> None:
         super().__init__(semaphores, who)
-        self._gate = gate
+        self._kernel = kernel
         self._caller = caller
 
     def source(self) -> Source:
-        return SemaphoreSource(self._gate.dispatcher.parking, self._caller.credentials, self._semaphores)
+        return SemaphoreSource(self._kernel.parking, self._caller.credentials, self._semaphores)
 
     async def write(self, offset: int, data: bytes) -> int:
         """The bytes of the lines that were carried out; the error of the first line if it was not.
@@ -114,7 +114,7 @@ class _Operations(_Values):
             if ops:
                 request = Request("semop", [self._semaphores.semid, ops])
                 try:
-                    await self._gate.dispatcher.called(self._caller, request)
+                    await self._kernel.dispatcher.called(self._caller, request)
                 except SynosError:
                     if done:
                         break
@@ -136,10 +136,10 @@ def _text(values: list[int]) -> bytes:
     return (" ".join(map(str, values)) + "\n").encode()
 
 
-def _file(gate: Gate, semid: int, selection: str | None) -> Node:
+def _file(kernel: Kernel, semid: int, selection: str | None) -> Node:
     if selection is not None:
         raise no_such(f"{semid}@{selection}")
-    return SetFile(gate, semid)
+    return SetFile(kernel, semid)
 
 
 _SETS = sysv.Family(
@@ -191,7 +191,7 @@ _COMMANDS = {
 # fmt: on
 
 
-def directory(gate: Gate) -> Directory:
+def directory(kernel: Kernel) -> Directory:
     """``sem/``."""
 
     def status(semid: int) -> SetStatus:
@@ -199,9 +199,9 @@ def directory(gate: Gate) -> Directory:
 
     return Directory(
         {
-            "ctl": CtlFile(gate, _HEADER, lambda: sysv.rows(_HEADER, _SETS, status), _COMMANDS),
-            "sysv": sysv.ById(gate, _SETS),
-            "key": sysv.ByKey(gate, _SETS),
-            "posix": posix_sem.directory(gate),
+            "ctl": CtlFile(kernel, _HEADER, lambda: sysv.rows(_HEADER, _SETS, status), _COMMANDS),
+            "sysv": sysv.ById(kernel, _SETS),
+            "key": sysv.ByKey(kernel, _SETS),
+            "posix": posix_sem.directory(kernel),
         }
     )

@@ -18,18 +18,18 @@ from dataclasses import dataclass, field
 from errno import EIDRM, EINVAL, ENOENT, ENOSPC
 from functools import partial
 
-from synosfs import abi
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
 from synosfs.fs import sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
-from synosfs.ipc import host, sysv_shm
+from synosfs.host import abi, rights
+from synosfs.host.credentials import Credentials
+from synosfs.ipc import sysv_shm
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv_shm import Attached, Segment, SegmentStatus
+from synosfs.kernel import Kernel
 from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.record import Octal, Request
-from synosfs.syscall_gate.session import Gate
 from synosfs.syscall_gate.spec import row
 
 #: The most names without a size that one user may hold; the oldest is forgotten.
@@ -40,7 +40,7 @@ _MOST_NEW = 64
 class SegmentFile(Node):
     """One segment."""
 
-    gate: Gate
+    kernel: Kernel
     shmid: int
 
     def attributes(self, who: Who) -> Attributes:
@@ -52,11 +52,11 @@ class SegmentFile(Node):
 
     def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
-            return _Endpoint(self.gate.caller(who.pid, who.uid, who.gid), Segment(self.shmid))
+            return _Endpoint(self.kernel.caller(who.pid, who.uid, who.gid), Segment(self.shmid))
         credentials = credentials_of(who)
-        with host.acting_as(credentials):
+        with rights.acting_as(credentials):
             size = Segment(self.shmid).status().segsz
-        return _Look(self.gate, credentials, Segment(self.shmid), size)
+        return _Look(self.kernel, credentials, Segment(self.shmid), size)
 
     def change(self, change: Change, who: Who) -> None:
         # A shell's > truncates before it writes, and truncating to the size it has is no change.
@@ -65,7 +65,7 @@ class SegmentFile(Node):
         sysv.change_owner(change, who, Segment(self.shmid).set)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
-        status = self.gate.ipc.segment_with_true_pids(self._status())
+        status = self.kernel.ipc.segment_with_true_pids(self._status())
         fields = ("shmid", "cuid", "cgid", "cpid", "lpid", "nattch", "atime", "dtime", "ctime")
         shown = {name: str(getattr(status, name)) for name in fields}
         return {"key": f"{status.key:#x}", **shown, "status": _state(status)}
@@ -80,8 +80,8 @@ class _Look(Handle):
     ``size`` is the segment's when it was opened. EIDRM: it has been removed since.
     """
 
-    def __init__(self, gate: Gate, credentials: Credentials, segment: Segment, size: int) -> None:
-        self._gate = gate
+    def __init__(self, kernel: Kernel, credentials: Credentials, segment: Segment, size: int) -> None:
+        self._kernel = kernel
         self._credentials = credentials
         self._segment = segment
         self._size = size
@@ -91,8 +91,8 @@ class _Look(Handle):
             return b""
         shmid = self._segment.shmid
         try:
-            self._gate.ipc.was("shm_used", shmid, self._segment.status_any().lpid)
-            with host.acting_as(self._credentials):
+            self._kernel.ipc.was("shm_used", shmid, self._segment.status_any().lpid)
+            with rights.acting_as(self._credentials):
                 attached = self._segment.attach(readonly=True)
         except SynosError as error:
             if error.errno == EINVAL:
@@ -109,7 +109,7 @@ class _Endpoint(Handle):
 
     def __init__(self, caller: Caller, segment: Segment) -> None:
         self._acted = partial(caller.ipc.acted, "shm_used", segment.shmid, caller.process.pid)
-        with host.acting_as(caller.credentials):
+        with rights.acting_as(caller.credentials):
             self._attached: Attached = segment.attach()
         self._acted()
 
@@ -171,7 +171,7 @@ class NewSegments:
 class NewSegmentFile(Node):
     """A new segment until it is made, and for those who have it open then, the segment."""
 
-    gate: Gate
+    kernel: Kernel
     registry: NewSegments
     new: NewSegment
 
@@ -186,7 +186,7 @@ class NewSegmentFile(Node):
         made = self._made()
         if made is not None:
             return made.open(flags, who, inode)
-        return _NewEndpoint(self, self.gate.caller(who.pid, who.uid, who.gid))
+        return _NewEndpoint(self, self.kernel.caller(who.pid, who.uid, who.gid))
 
     def change(self, change: Change, who: Who) -> None:
         made = self._made()
@@ -198,13 +198,13 @@ class NewSegmentFile(Node):
             if change.mode is not None:
                 self.new.mode = change.mode & 0o777
             if change.size:
-                self.make(self.gate.caller(who.pid, who.uid, who.gid), change.size)
+                self.make(self.kernel.caller(who.pid, who.uid, who.gid), change.size)
 
     def make(self, caller: Caller, size: int) -> Segment:
         """Make the segment, unless it is made already. EEXIST: somebody else made one of this key meanwhile."""
         new = self.new
         if new.shmid is None:
-            with host.acting_as(caller.credentials):
+            with rights.acting_as(caller.credentials):
                 segment, _ = sysv_shm.get(new.key, size, abi.IPC_CREAT | abi.IPC_EXCL | new.mode)
             new.shmid = segment.shmid
             caller.ipc.acted("shm_made", segment.shmid, caller.process.pid)
@@ -212,7 +212,7 @@ class NewSegmentFile(Node):
         return Segment(new.shmid)
 
     def _made(self) -> SegmentFile | None:
-        return None if self.new.shmid is None else SegmentFile(self.gate, self.new.shmid)
+        return None if self.new.shmid is None else SegmentFile(self.kernel, self.new.shmid)
 
 
 class _NewEndpoint(Handle):
@@ -255,7 +255,7 @@ class SegmentsByKey(sysv.ByKey):
             new = self.registry.of(who).get(key)
             if error.errno != ENOENT or new is None:
                 raise
-            return NewSegmentFile(self.gate, self.registry, new)
+            return NewSegmentFile(self.kernel, self.registry, new)
         self.registry.drop(who.uid, key)
         return found
 
@@ -266,7 +266,7 @@ class SegmentsByKey(sysv.ByKey):
             yield name, node
         for key, new in list(self.registry.of(who).items()):
             if (name := f"{key & 0xFFFFFFFF:#x}") not in names:
-                yield name, NewSegmentFile(self.gate, self.registry, new)
+                yield name, NewSegmentFile(self.kernel, self.registry, new)
 
     def create(self, name: str, mode: int, who: Who) -> Node:
         key = sysv.key_named(name)
@@ -274,7 +274,7 @@ class SegmentsByKey(sysv.ByKey):
             raise SynosError(EINVAL, "key 0 is IPC_PRIVATE, which names no segment")
         new = NewSegment(key, mode & 0o777, who.uid, who.gid)
         self.registry.add(new)
-        return NewSegmentFile(self.gate, self.registry, new)
+        return NewSegmentFile(self.kernel, self.registry, new)
 
     def unlink(self, name: str, who: Who) -> None:
         try:
@@ -303,10 +303,10 @@ class Link(Node):
         return self.target
 
 
-def _file(gate: Gate, shmid: int, selection: str | None) -> Node:
+def _file(kernel: Kernel, shmid: int, selection: str | None) -> Node:
     if selection is not None:
         raise no_such(f"{shmid}@{selection}")
-    return SegmentFile(gate, shmid)
+    return SegmentFile(kernel, shmid)
 
 
 def _create_unsized(*_: int) -> int:
@@ -333,9 +333,9 @@ def _state(status: SegmentStatus) -> str:
     return ",".join(words) or "-"
 
 
-def _rows(gate: Gate) -> Iterable[tuple[object, ...]]:
+def _rows(kernel: Kernel) -> Iterable[tuple[object, ...]]:
     for listed in sysv_shm.listing():
-        status = gate.ipc.segment_with_true_pids(listed.status)
+        status = kernel.ipc.segment_with_true_pids(listed.status)
         shown = status._asdict() | {
             "key": f"{status.key:#x}",
             "perms": Octal(status.mode & 0o777),
@@ -370,13 +370,13 @@ _COMMANDS = {
 }
 
 
-def directory(gate: Gate) -> Directory:
+def directory(kernel: Kernel) -> Directory:
     """``shm/``."""
     return Directory(
         {
-            "ctl": CtlFile(gate, _HEADER, partial(_rows, gate), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, partial(_rows, kernel), _COMMANDS),
             "posix": Link("/dev/shm"),
-            "sysv": sysv.ById(gate, _SEGMENTS),
-            "key": SegmentsByKey(gate, _SEGMENTS, NewSegments()),
+            "sysv": sysv.ById(kernel, _SEGMENTS),
+            "key": SegmentsByKey(kernel, _SEGMENTS, NewSegments()),
         }
     )

@@ -9,9 +9,10 @@ import stat
 from dataclasses import dataclass, replace
 
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
+from synosfs.fs.session import Session
 from synosfs.ipc.change import Change
+from synosfs.kernel import Kernel
 from synosfs.process.table import Process
-from synosfs.syscall_gate.session import Gate, Session
 
 
 class SessionHandle(Session, Handle):
@@ -22,7 +23,7 @@ class SessionHandle(Session, Handle):
 class SyscallFile(Node):
     """The gate, for the process that opens it, or for ``process`` when its owner opens it there."""
 
-    gate: Gate
+    kernel: Kernel
     process: Process | None = None
 
     fresh = True  # a blocked write must not block the next caller's
@@ -36,18 +37,18 @@ class SyscallFile(Node):
         return Attributes(stat.S_IFREG | 0o600, uid, gid)
 
     def open(self, flags: int, who: Who, inode: int) -> Handle:
-        gate, process = self.gate, self.process
+        kernel, process = self.kernel, self.process
         if not writes(flags):
             if process is not None:
                 return Snapshot(process.last_reply or b"")
-            return Snapshot(gate.last_reply(who.pid, who.uid))
+            return Snapshot(kernel.last_reply(who.pid, who.uid))
         if process is None:
-            caller = gate.caller(who.pid, who.uid, who.gid)
+            caller = kernel.caller(who.pid, who.uid, who.gid)
         else:
-            caller = gate.caller_for(process, who.pid, who.uid, who.gid)
+            caller = kernel.caller_for(process, who.pid, who.uid, who.gid)
         caller.nonblock = bool(flags & os.O_NONBLOCK)
         caller.inode = inode
-        return SessionHandle(gate.dispatcher, caller, readable=reads(flags))
+        return SessionHandle(kernel.dispatcher, caller, readable=reads(flags))
 
     def change(self, change: Change, who: Who) -> None:
         """It is a stream: ``>``, ``>>`` and truncate(1) are all welcome and change nothing."""

@@ -14,11 +14,11 @@ from typing import Any, Protocol, TypeVar
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of, no_such
-from synosfs.ipc import host
+from synosfs.host import rights
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv import listing
+from synosfs.kernel import Kernel
 from synosfs.syscall_gate.record import Octal, Request
-from synosfs.syscall_gate.session import Gate
 
 T = TypeVar("T")
 
@@ -47,13 +47,13 @@ class Status(Protocol):
 class Family:
     """One family of objects. The functions act with the calling thread's rights and raise SynosError.
 
-    ``table`` is the family's name in ``/proc/sysvipc``. ``file`` makes the node of (gate, id, selection), the selection
-    being None without an ``@``; it raises ENOENT for one that means nothing. ``find`` gives the id of a key; ``create``
+    ``table`` is the family's name in ``/proc/sysvipc``. ``file`` makes the node of (kernel, id, selection), the
+    selection being None without an ``@``; it raises ENOENT for one that means nothing. ``find`` gives the id of a key; ``create``
     the id of a key and a mode, finding the object when it exists.
     """
 
     table: str
-    file: Callable[[Gate, int, str | None], Node]
+    file: Callable[[Kernel, int, str | None], Node]
     find: Callable[[int], int]
     create: Callable[[int, int], int]
     remove: Callable[[int], None]
@@ -63,7 +63,7 @@ class Family:
 class ById(Node):
     """``sysv/``: every object of the namespace by id."""
 
-    gate: Gate
+    kernel: Kernel
     family: Family
 
     entry_timeout = FOREVER
@@ -75,15 +75,15 @@ class ById(Node):
 
     def lookup(self, name: str, who: Who) -> Node:
         number, selection = self._named(name)
-        return self.family.file(self.gate, number, selection)
+        return self.family.file(self.kernel, number, selection)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((str(number), self.family.file(self.gate, number, None)) for number, _ in listing(self.family.table))
+        return ((str(number), self.family.file(self.kernel, number, None)) for number, _ in listing(self.family.table))
 
     def unlink(self, name: str, who: Who) -> None:
         number, _ = self._named(name)
         try:
-            with host.acting_as(credentials_of(who)):
+            with rights.acting_as(credentials_of(who)):
                 self.family.remove(number)
         except SynosError as error:
             raise SynosError(ENOENT, error.message) if error.errno in (EINVAL, EIDRM) else error from None
@@ -104,14 +104,14 @@ class ByKey(ById):
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         objects = listing(self.family.table)
-        return ((f"{key:#x}", self.family.file(self.gate, number, None)) for number, key in objects if key)
+        return ((f"{key:#x}", self.family.file(self.kernel, number, None)) for number, key in objects if key)
 
     def create(self, name: str, mode: int, who: Who) -> Node:
         base, selection = split_selection(name)
-        self.family.file(self.gate, 0, selection)  # a selection that means nothing is refused before anything is made
-        with host.acting_as(credentials_of(who)):
+        self.family.file(self.kernel, 0, selection)  # a selection that means nothing is refused before anything is made
+        with rights.acting_as(credentials_of(who)):
             number = self.family.create(key_named(base), mode & 0o777)
-        return self.family.file(self.gate, number, selection)
+        return self.family.file(self.kernel, number, selection)
 
     def _named(self, name: str) -> tuple[int, str | None]:
         base, selection = split_selection(name)
@@ -149,7 +149,7 @@ def change_owner(change: Change, who: Who, set_: Callable[[int | None, int | Non
     """Carry chmod and chown out as IPC_SET: ``set_`` takes uid, gid, mode, None for what stays, and acts as ``who``."""
     if change.mode is not None or change.uid is not None or change.gid is not None:
         mode = None if change.mode is None else change.mode & 0o777
-        with host.acting_as(credentials_of(who)):
+        with rights.acting_as(credentials_of(who)):
             set_(change.uid, change.gid, mode)
 
 

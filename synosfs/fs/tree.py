@@ -6,20 +6,20 @@ from synosfs.fs import msgq, observe, pipes, sem, shm
 from synosfs.fs.node import Directory, TextFile
 from synosfs.fs.proc import Processes
 from synosfs.fs.syscall_file import SyscallFile
-from synosfs.syscall_gate.session import Gate
+from synosfs.kernel import Kernel
 
 
-def root(gate: Gate) -> Directory:
+def root(kernel: Kernel) -> Directory:
     """The root of the mount."""
     return Directory(
         {
-            "syscall": SyscallFile(gate),
+            "syscall": SyscallFile(kernel),
             "help": TextFile(observe.help_text),
-            "pipes": pipes.directory(gate),
-            "msgq": msgq.directory(gate),
-            "shm": shm.directory(gate),
-            "proc": Processes(gate),
-            "sem": sem.directory(gate),
-            "stats": TextFile(partial(observe.stats_text, gate)),
+            "pipes": pipes.directory(kernel),
+            "msgq": msgq.directory(kernel),
+            "shm": shm.directory(kernel),
+            "proc": Processes(kernel),
+            "sem": sem.directory(kernel),
+            "stats": TextFile(partial(observe.stats_text, kernel)),
         }
     )

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import EDQUOT, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, EPERM
 
-from synosfs.credentials import CAP_FOWNER, Credentials
 from synosfs.errors import SynosError
+from synosfs.host.credentials import CAP_FOWNER, Credentials
 from synosfs.ipc.change import Change
 
 #: The most names that one user may have here, as a disk quota.

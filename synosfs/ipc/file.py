@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
-from synosfs import procfs
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
-from synosfs.ipc import host, host_file
-from synosfs.ipc.host_file import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
+from synosfs.host import file as host_file
+from synosfs.host import procfs, rights
+from synosfs.host.credentials import Credentials
+from synosfs.host.file import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
 
 #: Flags of open(2) that are honoured; O_CLOEXEC is the descriptor's, O_NONBLOCK the description's.
 OPEN_FLAGS = (
@@ -115,7 +115,7 @@ def standard_stream(place: Place, number: int, access: int) -> Iterator[int]:
         if not place.own:
             os.readlink(link)  # the kernel's word, for the caller's rights, whether this process may be looked into
         try:
-            with host.acting_as_daemon(place.credentials):
+            with rights.acting_as_daemon(place.credentials):
                 fd = host_file.pidfd_getfd(place.pidfd, number)
         except SynosError:
             fd = host_file.open_blocking(link, access | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
@@ -177,7 +177,7 @@ def _pipes(place: Place) -> int:
     """``pipes/`` of the mount. The way there is the daemon's affair; what is in it, the caller's."""
     if not place.mountpoint:
         raise SynosError(errno.ENOENT, "a name without a slash is one in pipes/, and there is no mount; give a path")
-    with host.acting_as_daemon(place.credentials):
+    with rights.acting_as_daemon(place.credentials):
         return os.open(f"{place.mountpoint}/pipes", _PATH_ONLY | os.O_DIRECTORY)
 
 
@@ -195,7 +195,7 @@ def _shares_our_root(place: Place) -> bool:
 @contextmanager
 def _looking_into(place: Place, name: str) -> Iterator[None]:
     try:
-        with host.acting_as_daemon(place.credentials) if place.own else nullcontext():
+        with rights.acting_as_daemon(place.credentials) if place.own else nullcontext():
             yield
     except OSError as error:
         message = f"the {name} directory of process {place.pid} is not open to the caller"

@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 
-from synosfs.abi import SIGEV_CANCEL
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host_mq_notifier
-from synosfs.ipc.host_mq_notifier import ANSWER, COOKIE, REQUEST, WOKEN_UP
+from synosfs.host import mq_notifier_program as host_mq_notifier
+from synosfs.host.abi import SIGEV_CANCEL
+from synosfs.host.mq_notifier_program import ANSWER, COOKIE, REQUEST, WOKEN_UP
 
 
 class Event:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
-from synosfs.ipc import host_posix
+from synosfs.host import posix as host_posix
 from synosfs.ipc.change import Change, apply
 
 _DEV_MQUEUE = "/dev/mqueue"

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host_posix, mqueue_fs
-from synosfs.ipc.host_posix import Timespec
+from synosfs.host import posix as host_posix
+from synosfs.host.posix import Timespec
+from synosfs.ipc import mqueue_fs
 
 #: The most bytes that are received at once here; the largest message of an unprivileged queue is far below.
 _MOST = 1 << 24

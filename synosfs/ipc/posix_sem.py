@@ -7,9 +7,10 @@ import struct
 from dataclasses import dataclass
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host_posix, host_posix_sem
+from synosfs.host import posix as host_posix
+from synosfs.host import posix_sem as host_posix_sem
+from synosfs.host.posix import Timespec
 from synosfs.ipc.change import Change, apply
-from synosfs.ipc.host_posix import Timespec
 
 _NS = 1_000_000_000
 

@@ -8,7 +8,7 @@ import errno
 import os
 
 from synosfs.errors import SynosError
-from synosfs.ipc import host_posix
+from synosfs.host import posix as host_posix
 
 _EXPLAINED = {
     errno.ENOENT: "no shared memory object is named {name}; add O_CREAT to make it",

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from errno import EIDRM, EINVAL, ENOENT
 from typing import Any, NamedTuple, TypeVar
 
-from synosfs.abi import IPC_PRIVATE
 from synosfs.errors import SynosError
+from synosfs.host.abi import IPC_PRIVATE
 
 Status = TypeVar("Status", bound=tuple[Any, ...])
 

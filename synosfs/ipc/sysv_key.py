@@ -1,7 +1,7 @@
 """Keys of System V objects: ftok(3)."""
 
 from synosfs.errors import SynosError
-from synosfs.ipc import host_path
+from synosfs.host import path as host_path
 
 
 def ftok(path: bytes, project: int, pid: int) -> int:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from synosfs.abi import (
+from synosfs.errors import SynosError, WouldBlock
+from synosfs.host import msg as host_msg
+from synosfs.host.abi import (
     IPC_CREAT,
     IPC_INFO,
     IPC_NOWAIT,
@@ -23,8 +25,6 @@ from synosfs.abi import (
     MSG_STAT,
     MSG_STAT_ANY,
 )
-from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host_msg
 from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private
 
 #: The most a receive buffer may hold here; the host's messages end at MSGMAX, far below.

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from synosfs.abi import (
+from synosfs.errors import SynosError, WouldBlock
+from synosfs.host import sem as host_sem
+from synosfs.host.abi import (
     IPC_CREAT,
     IPC_EXCL,
     IPC_INFO,
@@ -26,8 +28,6 @@ from synosfs.abi import (
     SEM_UNDO,
     SETVAL,
 )
-from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host_sem
 from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private
 
 #: The most that a semaphore can hold (SEMVMX); a value beyond 16 bits would not even reach the host.

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from synosfs.abi import (
+from synosfs.errors import SynosError
+from synosfs.host import shm as host_shm
+from synosfs.host.abi import (
     IPC_CREAT,
     IPC_EXCL,
     IPC_INFO,
@@ -28,8 +30,6 @@ from synosfs.abi import (
     SHM_STAT_ANY,
     SHM_UNLOCK,
 )
-from synosfs.errors import SynosError
-from synosfs.ipc import host_shm
 from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private, table_of
 
 #: The most attachments at once (vm.max_map_count is 65530 by default, and the daemon has other maps), and the most

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Hashable, Iterable
 from weakref import WeakKeyDictionary
 
-from synosfs.abi import SEM_UNDO
+from synosfs.host.abi import SEM_UNDO
 from synosfs.ipc.sysv_sem import Operation
 
 

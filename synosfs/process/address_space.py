@@ -11,8 +11,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from synosfs.abi import SHM_EXEC, SHM_RDONLY, SHM_REMAP, SHM_RND
 from synosfs.errors import SynosError
+from synosfs.host.abi import SHM_EXEC, SHM_RDONLY, SHM_REMAP, SHM_RND
 from synosfs.ipc.sysv_shm import Attached, Segment
 
 #: Where x86-64 Linux places maps: the lowest free place from here on is taken when the caller asks for none.

@@ -16,8 +16,8 @@ import outcome
 import trio
 
 from synosfs.errors import SynosError
-from synosfs.ipc import host
-from synosfs.process.host_thread import ThreadPool, _Worker, start_thread
+from synosfs.host import rights
+from synosfs.host.thread import ThreadPool, _Worker, start_thread
 
 
 class Avatar(ThreadPool):
@@ -56,7 +56,7 @@ class Avatar(ThreadPool):
 
     def _lead(self) -> None:
         try:
-            host.unshare_undo_and_umask()
+            rights.unshare_undo_and_umask()
         except SynosError as error:
             message = f"the host refuses {self.name} an undo list of its own (unshare): {error.message}"
             self._refusal = SynosError(error.errno, message)

@@ -16,8 +16,8 @@ from errno import EAGAIN, EMFILE, ENFILE, ENOENT, ESRCH
 
 import trio
 
-from synosfs import procfs
 from synosfs.errors import SynosError
+from synosfs.host import procfs
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import DescriptorTable

@@ -11,7 +11,7 @@ from errno import EAGAIN, ECANCELED, EIO, ENOBUFS, ETIMEDOUT
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host
+from synosfs.host import rights
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar, Parking
 from synosfs.syscall_gate.record import Reply, Request
@@ -114,10 +114,10 @@ class SyscallDispatcher:
             if call is None:
                 table.find(request.call)  # raises: says what is wrong with the name
                 raise AssertionError(request.call)
-            if caller.credentials is host.OWN:
+            if caller.credentials is rights.OWN:
                 answer = _run(call, caller, request)
             else:
-                with host.acting_as(caller.credentials):
+                with rights.acting_as(caller.credentials):
                     answer = _run(call, caller, request)
         except OSError as error:
             answer = self._failed(caller, counter, error)

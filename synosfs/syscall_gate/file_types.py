@@ -10,9 +10,10 @@ import errno
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from synosfs import abi
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import file, host_file, pipe
+from synosfs.host import abi
+from synosfs.host import file as host_file
+from synosfs.ipc import file, pipe
 from synosfs.ipc.file import Place
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar, WhenReady

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from synosfs import abi
+from synosfs.host import abi
 from synosfs.ipc.sysv_sem import Operation
 from synosfs.process.descriptors import Description
 

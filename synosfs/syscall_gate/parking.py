@@ -28,12 +28,12 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import trio
 
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host
+from synosfs.host import rights
+from synosfs.host.credentials import Credentials
+from synosfs.host.thread import ThreadPool
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.descriptors import Description, held
-from synosfs.process.host_thread import ThreadPool
 from synosfs.process.table import Process
 
 T = TypeVar("T")
@@ -292,7 +292,7 @@ class Parking:
     async def _wait_in_turn(self, caller: Caller, parked: Parked, blocking: InTurn) -> Any:
         with _known_before(parked):
             while parked.reason is None:
-                with suppress(WouldBlock), host.acting_as(caller.credentials):
+                with suppress(WouldBlock), rights.acting_as(caller.credentials):
                     return blocking.attempt()
                 taken = await self._watchers.run(caller.credentials, blocking.watch)
                 if taken is not None:
@@ -304,7 +304,7 @@ class Parking:
     async def _wait_ready(self, caller: Caller, parked: Parked, blocking: WhenReady) -> Any:
         wait = trio.lowlevel.wait_writable if blocking.writable else trio.lowlevel.wait_readable
         while parked.reason is None:
-            with suppress(WouldBlock), host.acting_as(caller.credentials):
+            with suppress(WouldBlock), rights.acting_as(caller.credentials):
                 return blocking.attempt()
             try:
                 await wait(blocking.host_fd)

@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 import trio
 
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.ipc import host
+from synosfs.host import rights
+from synosfs.host.credentials import Credentials
 from synosfs.ipc.posix_sem import Semaphore
 from synosfs.ipc.sysv_msg import MessageQueue
 from synosfs.ipc.sysv_sem import SemaphoreSet
@@ -77,7 +77,7 @@ class QueueSource:
     def _has_message(self) -> bool:
         if self._mtype == 0:
             return True
-        with host.acting_as(self._credentials):
+        with rights.acting_as(self._credentials):
             index = 0
             while True:
                 try:
@@ -115,7 +115,7 @@ class SemaphoreSource:
 
     def ready(self) -> int:
         try:
-            with host.acting_as(self._credentials):
+            with rights.acting_as(self._credentials):
                 if self._num is None:
                     return OUT | (IN if any(self._semaphores.values()) else 0)
                 return OUT | (IN if self._semaphores.allows_taking(self._num) else 0)

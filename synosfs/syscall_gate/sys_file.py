@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from synosfs import abi
 from synosfs.errors import SynosError
+from synosfs.host import abi
 from synosfs.ipc import file, pipe
 from synosfs.ipc.file import Opened
 from synosfs.process.descriptors import MOST_DESCRIPTORS, Description

@@ -9,11 +9,11 @@ import os
 
 import trio
 
-from synosfs import procfs
-from synosfs.abi import SIGEV_CANCEL, SIGEV_NONE, SIGEV_THREAD
 from synosfs.errors import SynosError
-from synosfs.ipc import host, mq_notifier, posix_mq
-from synosfs.ipc.host_posix import Timespec
+from synosfs.host import procfs, rights
+from synosfs.host.abi import SIGEV_CANCEL, SIGEV_NONE, SIGEV_THREAD
+from synosfs.host.posix import Timespec
+from synosfs.ipc import mq_notifier, posix_mq
 from synosfs.ipc.mq_notifier import Event
 from synosfs.ipc.posix_mq import PosixQueue
 from synosfs.process.descriptors import Description
@@ -123,7 +123,7 @@ def sys_mq_notify(caller: Caller, mqd: int | Description, sigev_notify: int) -> 
         raise SynosError(errno.EINVAL, "a notification is SIGEV_THREAD (a descriptor to wait for), SIGEV_NONE or NULL")
     event = mq_notifier.Event()
     try:
-        with host.acting_as_daemon(caller.credentials):  # who may be the first, for whom the program is started
+        with rights.acting_as_daemon(caller.credentials):  # who may be the first, for whom the program is started
             notifier.register(queue.identity(), queue.host_fd, sigev_notify, event, owner, caller.process.pid)
         if sigev_notify == SIGEV_NONE:
             event.close()

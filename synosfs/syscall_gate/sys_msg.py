@@ -6,8 +6,8 @@ Sending and receiving are tried first: only a call that must wait makes the obje
 import errno
 from functools import partial
 
-from synosfs import abi
 from synosfs.errors import SynosError, WouldBlock
+from synosfs.host import abi
 from synosfs.ipc import sysv_msg
 from synosfs.ipc.sysv_msg import Message, MessageQueue
 from synosfs.syscall_gate.parking import Blocking, Caller, InTurn, OnAvatar

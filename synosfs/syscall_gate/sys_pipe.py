@@ -5,8 +5,8 @@ import stat
 from collections.abc import Callable
 from functools import partial
 
-from synosfs import abi, procfs
 from synosfs.errors import SynosError
+from synosfs.host import abi, procfs
 from synosfs.ipc import file, pipe
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.file_types import Answer, place_of

@@ -6,9 +6,9 @@ A semaphore is open as a descriptor of the process. An absolute time, of CLOCK_R
 
 import os
 
-from synosfs import procfs
+from synosfs.host import procfs
+from synosfs.host.posix import Timespec
 from synosfs.ipc import posix_sem
-from synosfs.ipc.host_posix import Timespec
 from synosfs.ipc.posix_sem import Semaphore
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.parking import Caller, OnAvatar

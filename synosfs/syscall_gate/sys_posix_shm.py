@@ -2,7 +2,7 @@
 
 import os
 
-from synosfs import procfs
+from synosfs.host import procfs
 from synosfs.ipc import posix_shm
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.file_types import Answer, type_of

@@ -8,8 +8,8 @@ import time
 
 import trio
 
-from synosfs import credentials
 from synosfs.errors import SynosError
+from synosfs.host import credentials
 from synosfs.syscall_gate.parking import Caller, Until
 from synosfs.syscall_gate.record import Reply
 

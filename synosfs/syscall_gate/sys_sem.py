@@ -2,8 +2,8 @@
 
 import errno
 
-from synosfs import abi
 from synosfs.errors import SynosError
+from synosfs.host import abi
 from synosfs.ipc import sysv_sem
 from synosfs.ipc.sysv_sem import Operation, SemaphoreSet
 from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar

@@ -3,8 +3,8 @@
 import errno
 from functools import partial
 
-from synosfs import abi
 from synosfs.errors import SynosError
+from synosfs.host import abi
 from synosfs.ipc import sysv_key, sysv_shm
 from synosfs.ipc.sysv_shm import Segment, SegmentStatus
 from synosfs.syscall_gate.parking import Caller, OnAvatar

@@ -5,7 +5,7 @@ import struct
 import threading
 from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_ushort, c_void_p
 
-from synosfs.ipc.host import IPC_PERM, IpcPerm, bind, blocking, checked, now
+from synosfs.host.libc import IPC_PERM, IpcPerm, bind, blocking, checked, now
 
 
 class MsqidDs(ctypes.Structure):

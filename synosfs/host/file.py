@@ -7,7 +7,7 @@ sleeps in one could not be freed. The ``*_blocking`` functions here return EINTR
 import ctypes
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_uint64, c_void_p
 
-from synosfs.ipc.host import bind, blocking, checked, now
+from synosfs.host.libc import bind, blocking, checked, now
 
 _SYS_OPENAT2, _SYS_PIDFD_GETFD = 437, 438
 

@@ -23,8 +23,8 @@ from itertools import pairwise
 
 import trio
 
-from synosfs import procfs
 from synosfs.errors import SynosError
+from synosfs.host import procfs
 from synosfs.syscall_gate.parking import Parked, Parking
 
 #: When to look, in seconds after a notice: the caller may not have fallen asleep again at the first look. Where a look

@@ -5,8 +5,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from ctypes import c_int, c_long, c_size_t, c_ulong, c_ushort, c_void_p
 
-from synosfs.abi import GETALL, SETALL
-from synosfs.ipc.host import IPC_PERM, IpcPerm, bind, blocking, checked, now
+from synosfs.host.abi import GETALL, SETALL
+from synosfs.host.libc import IPC_PERM, IpcPerm, bind, blocking, checked, now
 
 
 class SemidDs(ctypes.Structure):

@@ -11,7 +11,7 @@ import os
 import struct
 from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_void_p, py_object
 
-from synosfs.ipc.host import IPC_PERM, IpcPerm, bind, checked, now
+from synosfs.host.libc import IPC_PERM, IpcPerm, bind, checked, now
 
 
 class ShmidDs(ctypes.Structure):

@@ -7,8 +7,6 @@ The kernel hands a write of more than about 1 MiB on in pieces. When one fails t
 and a client's loop writes the rest anew: what has been run would be run twice. So a request that fails makes the write
 fail only where it came in one piece; otherwise its errno stands in the reply alone, as for batches. What may be another
 piece of a write is taken for one: a piece behind one of full size, unless replies were read in between.
-
-``Gate`` makes the callers: it alone decides who a session acts as, from what the kernel said at open.
 """
 
 import errno
@@ -16,12 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from synosfs import credentials
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
-from synosfs.ipc import host
-from synosfs.ipc.manager import IPCManager
-from synosfs.process.table import Process, ProcessTable
 from synosfs.syscall_gate.codecs import SPLIT_WRITE, TEXT, Record, RequestStream, encode
 from synosfs.syscall_gate.dispatch import MAX_REPLIES, NOT_RUN, SLICE_NS, SyscallDispatcher
 from synosfs.syscall_gate.parking import Caller
@@ -32,59 +25,6 @@ Translate = Callable[[Request], Request]
 _ENOUGH = Reply(
     -1, errno=errno.ENOBUFS, message="not run: the replies to this write hold 16 MiB already; write less at once"
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Gate:
-    """Where sessions begin."""
-
-    processes: ProcessTable
-    dispatcher: SyscallDispatcher
-    ipc: IPCManager
-
-    def caller(self, tid: int, uid: int, gid: int) -> Caller:
-        """The thread that opens a file to take part, with the rights that it has now. ESRCH when it is gone."""
-        process = self.processes.enter(tid)
-        return Caller(self.ipc, self.dispatcher.parking, process, tid, tid, effective(tid, uid, gid))
-
-    def caller_for(self, process: Process, tid: int, uid: int, gid: int) -> Caller:
-        """``tid`` opens the gate on behalf of ``process``.
-
-        As ptrace(2) would have it: all of the process's ids must be the opener's, and its rights may not be more than
-        the opener's own; a privileged opener (CAP_SYS_PTRACE) may act for everybody. Else EPERM.
-        """
-        opener = effective(tid, uid, gid)
-        try:
-            ids = credentials.identifiers(process.pid)
-        except ProcessLookupError:
-            raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
-        theirs = effective(process.pid, ids.uids[1], ids.gids[1])
-        if not opener.capabilities & credentials.CAP_SYS_PTRACE:
-            same = set(ids.uids) == {uid} and set(ids.gids) == {gid} and set(ids.groups) <= {*opener.groups, gid}
-            if not same:
-                raise SynosError(errno.EPERM, f"process {process.pid} has other rights than the caller")
-        lent = theirs._replace(capabilities=theirs.capabilities & opener.capabilities)
-        rights = host.OWN if lent == host.OWN else lent
-        return Caller(self.ipc, self.dispatcher.parking, process, process.pid, tid, rights)
-
-    def last_reply(self, tid: int, uid: int) -> bytes:
-        """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has.
-
-        Only its own user's: what root's shell was told is not for a child that has given up root.
-        """
-        for process in self.processes.ancestry(tid):
-            if process.last_reply is not None and uid in (process.last_reply_uid, 0):
-                return process.last_reply
-        return b""
-
-
-def effective(tid: int, uid: int, gid: int) -> Credentials:
-    """The credentials of a live thread; the daemon's own object where they equal the daemon's."""
-    try:
-        found = credentials.of_thread(tid, uid, gid)
-    except ProcessLookupError:
-        raise SynosError(errno.ESRCH, f"thread {tid} has ended, or is outside the mount's pid namespace") from None
-    return host.OWN if found == host.OWN else found
 
 
 @dataclass(slots=True)

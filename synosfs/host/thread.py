@@ -21,9 +21,9 @@ from typing import Generic, TypeVar
 import outcome
 import trio
 
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
-from synosfs.ipc import host
+from synosfs.host import rights
+from synosfs.host.credentials import Credentials
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class _Job(Generic[T]):
 
     def run(self) -> None:
         def attempt() -> T:
-            host.assume(self.credentials)
+            rights.assume(self.credentials)
             try:
                 while True:
                     try:
@@ -65,8 +65,8 @@ class _Job(Generic[T]):
                         if error.errno != errno.EINTR or self.cancelled:
                             raise
             finally:
-                if self.credentials != host.OWN:
-                    host.resume()
+                if self.credentials != rights.OWN:
+                    rights.resume()
 
         self.outcome = outcome.capture(attempt)
 

@@ -7,7 +7,7 @@ effective capabilities. They come from the FUSE request and from ``/proc/<tid>/s
 import os
 from typing import NamedTuple
 
-from synosfs.procfs import field, text
+from synosfs.host.procfs import field, text
 
 #: The bit of CAP_FOWNER in a capability set: the rights of every owner of a file.
 CAP_FOWNER = 1 << 3

@@ -11,7 +11,7 @@ import struct
 from ctypes import c_int, c_long, c_size_t, c_void_p
 
 from synosfs.errors import SynosError
-from synosfs.ipc.host import bind, blocking, checked
+from synosfs.host.libc import bind, blocking, checked
 
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10

@@ -1,69 +1,23 @@
-"""The host kernel. This module and its kin ``host_*`` alone cross into C; above them there are bytes, ints, SynosError.
+"""The rights that a thread acts with: the daemon's own, or for a while a caller's.
 
-Two libraries are bound on purpose. ``now`` keeps the interpreter lock during the call, for calls that cannot block
-(an IPC_NOWAIT, a stat): giving the lock away and taking it back costs more than the call. ``blocking`` gives it away.
-A call through the wrong one is either slow or stops the daemon, so each function says which it is by its name.
-
-The credential functions use raw system calls, which change the calling thread alone; libc's wrappers change all
-threads of a process (``nptl(7)``). Only the *effective* ids change: the real and saved ones stay the daemon's, so that
-it can come back, and so that a user can neither signal nor trace a thread that acts for them (``kill(2)``,
-``ptrace(2)``).
+Raw system calls, which change the calling thread alone; libc's wrappers change all threads of a process (``nptl(7)``).
+Only the *effective* ids change: the real and saved ones stay the daemon's, so that it can come back, and so that a user
+can neither signal nor trace a thread that acts for them (``kill(2)``, ``ptrace(2)``).
 """
 
-import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import c_int, c_long, c_uint, c_ulong, c_ushort
+from ctypes import c_int, c_long, c_uint
 from typing import Any
 
-from synosfs import credentials
-from synosfs.abi import CLONE_FS, CLONE_SYSVSEM
-from synosfs.credentials import Credentials
 from synosfs.errors import SynosError
-
-now = ctypes.PyDLL(None, use_errno=True)
-blocking = ctypes.CDLL(None, use_errno=True)
-
-
-def bind(library: ctypes.CDLL, name: str, restype: Any, *argtypes: Any) -> Callable[..., int]:
-    """A C function of ``library`` with its types."""
-    function = library[name]  # a fresh function object: argument types are not shared between users
-    function.restype = restype
-    function.argtypes = argtypes
-    return function
-
-
-def checked(result: int) -> int:
-    """The result of a C call; SynosError with its errno when it is -1."""
-    if result == -1:
-        raise SynosError(ctypes.get_errno())
-    return result
-
-
-class IpcPerm(ctypes.Structure):
-    """``struct ipc64_perm`` of <asm-generic/ipcbuf.h>."""
-
-    _fields_ = (
-        ("key", c_int),
-        ("uid", c_uint),
-        ("gid", c_uint),
-        ("cuid", c_uint),
-        ("cgid", c_uint),
-        ("mode", c_uint),
-        ("seq", c_ushort),
-        ("_pad", c_ushort),
-        ("_unused", c_ulong * 2),
-    )
-
-
-#: The fields of ``IpcPerm`` for struct, the key unsigned: unpacking all at once takes a tenth of asking for each.
-IPC_PERM = "IIIIIIH2x0L16x"
-
-
-# --- Credentials of one thread: setresuid(2), setgroups(2), capset(2), unshare(2) ---------------------------------
+from synosfs.host import credentials
+from synosfs.host.abi import CLONE_FS, CLONE_SYSVSEM
+from synosfs.host.credentials import Credentials
+from synosfs.host.libc import checked, now
 
 _SYS_SETGROUPS, _SYS_SETRESUID, _SYS_SETRESGID, _SYS_CAPSET, _SYS_UNSHARE = 116, 117, 119, 126, 272
 _CAPABILITY_VERSION_3 = 0x20080522

@@ -17,8 +17,8 @@ import threading
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 
 from synosfs.errors import SynosError
-from synosfs.ipc.host import bind, blocking, checked, now
-from synosfs.ipc.host_posix import Timespec
+from synosfs.host.libc import bind, blocking, checked, now
+from synosfs.host.posix import Timespec
 
 _sem_open = bind(now, "sem_open", c_void_p, c_char_p, c_int, c_uint, c_uint)
 _sem_close = bind(now, "sem_close", c_int, c_void_p)

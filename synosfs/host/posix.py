@@ -13,7 +13,7 @@ from ctypes import POINTER, c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint
 import posix_ipc
 
 from synosfs.errors import SynosError
-from synosfs.ipc.host import bind, blocking, checked, now
+from synosfs.host.libc import bind, blocking, checked, now
 
 
 class MqAttr(ctypes.Structure):
