@@ -12,8 +12,9 @@ from synosfs.host import credentials, rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.table import Process, ProcessTable
+from synosfs.syscall_gate.caller import Caller, Origin
 from synosfs.syscall_gate.dispatch import SyscallDispatcher
-from synosfs.syscall_gate.parking import Caller, Parking
+from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.statistics import SyscallStatistics
 
 
@@ -21,11 +22,12 @@ class Kernel:
     """One for the mount. Used from the trio thread only."""
 
     def __init__(self) -> None:
-        self.processes = ProcessTable()
-        self.parking = Parking()
         self.ipc = IPCManager()
+        self.processes = ProcessTable(self.ipc)
+        self.parking = Parking()
         self.statistics = SyscallStatistics()
-        self.dispatcher = SyscallDispatcher(self.parking, self.statistics)
+        self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
+        self.observers = self.dispatcher.observers
         self.processes.at_exit += [self.parking.end_process, self.ipc.ended]
 
     async def close(self) -> None:
@@ -33,12 +35,12 @@ class Kernel:
         await self.parking.close()
         self.processes.close()
 
-    def caller(self, tid: int, uid: int, gid: int) -> Caller:
+    def caller(self, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
         """The thread that opens a file to take part, with the rights that it has now. ESRCH when it is gone."""
         process = self.processes.enter(tid)
-        return Caller(self.ipc, self.parking, process, tid, tid, effective(tid, uid, gid))
+        return Caller(self.ipc, self.parking, process, tid, effective(tid, uid, gid), origin)
 
-    def caller_for(self, process: Process, tid: int, uid: int, gid: int) -> Caller:
+    def caller_for(self, process: Process, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
         """``tid`` opens the kernel on behalf of ``process``.
 
         As ptrace(2) would have it: all of the process's ids must be the opener's, and its rights may not be more than
@@ -56,7 +58,7 @@ class Kernel:
                 raise SynosError(errno.EPERM, f"process {process.pid} has other rights than the caller")
         lent = theirs._replace(capabilities=theirs.capabilities & opener.capabilities)
         lent = rights.OWN if lent == rights.OWN else lent
-        return Caller(self.ipc, self.parking, process, process.pid, tid, lent)
+        return Caller(self.ipc, self.parking, process, process.pid, lent, origin, own=process.pid == tid)
 
     def last_reply(self, tid: int, uid: int) -> bytes:
         """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has.

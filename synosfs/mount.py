@@ -14,12 +14,12 @@ import trio
 
 from synosfs.errors import SynosError
 from synosfs.fs import tree
-from synosfs.fs.interrupts import InterruptWatch
+from synosfs.fs.interrupts import InterruptWatch, Waiter
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
 from synosfs.host.thread import install_interrupt_handler
 from synosfs.kernel import Kernel
-from synosfs.mountpoint import device, mounted, sees
+from synosfs.mountpoint import device, mounted
 from synosfs.options import MountOptions
 from synosfs.syscall_gate.parking import Parking
 
@@ -121,4 +121,5 @@ async def _free_when_detached(mountpoint: str, st_dev: int, parking: Parking) ->
             await trio.to_thread.run_sync(changes.poll, abandon_on_cancel=True)
             if mounted(mountpoint) is None:
                 log.info("detached from %s", mountpoint)
-                parking.detach(lambda tid: not sees(tid, st_dev))
+                Waiter.detached = st_dev
+                parking.let_go()

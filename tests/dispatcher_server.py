@@ -39,10 +39,20 @@ async def main(path: str) -> None:
     await kernel.close()
 
 
+class Connection:
+    """The ``Origin`` of this door: a signal to the caller comes as a frame, and is acted upon as soon as it is read."""
+
+    def was_interrupted(self) -> bool:
+        return False
+
+    def let_go(self) -> bool:
+        return False
+
+
 async def serve(kernel: Kernel, stream: trio.SocketStream) -> None:
     """One connection, for as long as its process lives."""
     pid, uid, gid = struct.unpack("3i", stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    caller = kernel.caller(pid, uid, gid)
+    caller = kernel.caller(pid, uid, gid, Connection())
     try:
         async with trio.open_nursery() as nursery:
             while header := await receive(stream, 4):

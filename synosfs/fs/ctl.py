@@ -12,7 +12,7 @@ from errno import EINVAL
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
-from synosfs.fs.syscall_file import SessionHandle
+from synosfs.fs.session import Session, open_caller
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.kinds import suggestion
@@ -48,15 +48,14 @@ class CtlFile(Node):
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | 0o666)
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return Snapshot(columns(self.header, self.rows()))
-        caller = self.kernel.caller(who.pid, who.uid, who.gid)
-        caller.inode = inode
-        return SessionHandle(self.kernel.dispatcher, caller, readable=reads(flags), translate=self._translate)
+        caller = open_caller(self.kernel, who, flags, inode)
+        return Session(self.kernel, caller, readable=reads(flags), translate=self._translate)
 
-    def change(self, change: Change, who: Who) -> None:
-        super().change(replace(change, size=None), who)
+    async def change(self, change: Change, who: Who) -> None:
+        await super().change(replace(change, size=None), who)
 
     def _translate(self, request: Request) -> Request:
         """The system call that a command word stands for."""

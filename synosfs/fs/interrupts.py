@@ -20,11 +20,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import ClassVar
 
 import trio
 
 from synosfs.errors import SynosError
 from synosfs.host import procfs
+from synosfs.mountpoint import sees
 from synosfs.syscall_gate.parking import Parked, Parking
 
 #: When to look, in seconds after a notice: the caller may not have fallen asleep again at the first look. Where a look
@@ -42,12 +44,41 @@ _SLICE = 25
 _SHARE = 0.1
 
 
+class Waiter:
+    """Who waits in the kernel's FUSE client for a session: the thread ``tid`` that opened it, unless the descriptor was
+    handed on; then another one, which is found by the session's own ``inode`` number. It is the ``Origin`` of a caller.
+    """
+
+    __slots__ = ("inode", "tid")
+
+    #: The mount's device number once it is detached: only who sees it elsewhere may wait any more.
+    detached: ClassVar[int | None] = None
+
+    def __init__(self, tid: int, inode: int) -> None:
+        self.tid = tid
+        self.inode = inode
+
+    def was_interrupted(self) -> bool:
+        return _state(self.tid) == "interrupted"
+
+    def let_go(self) -> bool:
+        return Waiter.detached is not None and not sees(self.tid, Waiter.detached)
+
+
+def _waiter(parked: Parked) -> Waiter:
+    origin = parked.caller.origin
+    assert isinstance(origin, Waiter)
+    return origin
+
+
 class InterruptWatch:
     """Ends parked calls whose caller was signalled, with EINTR; a long write in which none is parked, likewise."""
 
     def __init__(self, parking: Parking) -> None:
         self._parking = parking
         self._noticed = trio.Event()
+        #: Calls whose waiter was seen to wait for them.
+        self._seen: set[Parked] = set()
 
     def notice(self) -> None:
         """A message came through FUSE that no handler got: probably an interrupt."""
@@ -73,16 +104,18 @@ class InterruptWatch:
         strangers = []
         began = time.perf_counter()
         callers = self._parking.interruptible()
-        waiters = Counter(parked.caller.waiter for parked in callers)
-        inodes = Counter(parked.caller.inode for parked in callers)
+        waiters = Counter(_waiter(parked).tid for parked in callers)
+        inodes = Counter(_waiter(parked).inode for parked in callers)
+        self._seen.intersection_update(callers)
         for count, parked in enumerate(callers, start=1):
             if count % _SLICE == 0:
                 await trio.sleep((time.perf_counter() - began) / _SHARE)
                 began = time.perf_counter()
-            tid, inode = parked.caller.waiter, parked.caller.inode
+            tid, inode = _waiter(parked).tid, _waiter(parked).inode
             # A thread waits in one call at a time: of two, one is another thread's.
-            state = _state(tid, parked.seen) if waiters[tid] == inodes[inode] == 1 else "elsewhere"
-            parked.seen |= state == "waiting"
+            state = _state(tid, parked in self._seen) if waiters[tid] == inodes[inode] == 1 else "elsewhere"
+            if state == "waiting":
+                self._seen.add(parked)
             if state == "interrupted":
                 _end(parked)
             elif state == "elsewhere" or (last and state == "running"):
@@ -103,10 +136,10 @@ def shown_inode(inode: int) -> int:
 
 def _calls_of(tid: int, inode: int, strangers: list[Parked]) -> list[Parked]:
     """Those of the parked calls that the thread may be waiting for, in a file that shows this number."""
-    own = [parked for parked in strangers if parked.caller.inode == inode]
+    own = [parked for parked in strangers if _waiter(parked).inode == inode]
     if own:
         return own
-    sharing = [parked for parked in strangers if shown_inode(parked.caller.inode) == inode]
+    sharing = [parked for parked in strangers if shown_inode(_waiter(parked).inode) == inode]
     ancestors = set(procfs.ancestors(tid))
     return [parked for parked in sharing if parked.caller.process.pid in ancestors] or sharing
 

@@ -6,15 +6,18 @@ write that reaches one is short. Its size is 0, so that what copies trees leaves
 
 import stat
 from dataclasses import dataclass, replace
-from errno import ESRCH
+from errno import EFAULT, EIO, ESRCH
 
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import columns
 from synosfs.fs.node import Attributes, Handle, Node, Who
+from synosfs.fs.session import open_caller
 from synosfs.host import abi
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.record import Request
 
 _FLAGS = {name: getattr(abi, name) for name in ("SHM_RDONLY", "SHM_RND", "SHM_REMAP")}
 
@@ -29,32 +32,44 @@ class MemoryFile(Node):
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | 0o600, *self.process.owner())
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
-        self.kernel.caller_for(self.process, who.pid, who.uid, who.gid)  # EPERM for others
-        return _Memory(self.process)
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        return _Memory(self.kernel, open_caller(self.kernel, who, flags, inode, self.process))  # EPERM for others
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         """A shell's > truncates before it writes, and changes nothing."""
-        super().change(replace(change, size=None), who)
+        await super().change(replace(change, size=None), who)
 
 
 class _Memory(Handle):
     """What is attached when it is read or written, not when it was opened. ESRCH when the process has ended."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, kernel: Kernel, caller: Caller) -> None:
+        self._dispatcher = kernel.dispatcher
+        self._caller = caller
 
     async def read(self, offset: int, size: int) -> bytes:
         self._alive()
-        return self._process.address_space.read(offset, size)
+        try:
+            return self._caller.address_space.read(offset, size)
+        except SynosError as error:
+            raise _as_file(error) from None
 
     async def write(self, offset: int, data: bytes) -> int:
         self._alive()
-        return self._process.address_space.write(offset, data)
+        request = Request("process_vm_writev", [self._caller.process.pid, data, offset])
+        try:
+            return (await self._dispatcher.called(self._caller, request)).ret
+        except SynosError as error:
+            raise _as_file(error) from None
 
     def _alive(self) -> None:
-        if not self._process.is_alive():
-            raise SynosError(ESRCH, f"process {self._process.pid} has ended")
+        if not self._caller.process.is_alive():
+            raise SynosError(ESRCH, f"process {self._caller.process.pid} has ended")
+
+
+def _as_file(error: SynosError) -> SynosError:
+    """An address where nothing is, is EFAULT to a call and EIO in /proc/<pid>/mem."""
+    return SynosError(EIO, error.message) if error.errno == EFAULT else error
 
 
 def attachments_text(_kernel: Kernel, process: Process) -> str:

@@ -6,11 +6,11 @@ message's bytes are just the bytes written. Sending and receiving are the system
 caller.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EAGAIN, EINVAL, ENOMSG
+from functools import partial
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs import posix_mq, sysv
@@ -26,13 +26,14 @@ from synosfs.fs.node import (
     reads,
     writes,
 )
+from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import sysv_msg
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.kernel import Kernel
-from synosfs.syscall_gate.parking import Caller
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.readiness import QueueSource, Source
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.spec import row
@@ -57,19 +58,17 @@ class QueueFile(Node):
         mtime = max(status.stime, status.ctime)
         return sysv.attributes(status, who, size=status.cbytes, atime=status.rtime, mtime=mtime, ctime=status.ctime)
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return _Look(MessageQueue(self.msqid), self.mtype, credentials_of(who))
-        caller = self.kernel.caller(who.pid, who.uid, who.gid)
-        caller.nonblock = bool(flags & os.O_NONBLOCK)
-        caller.inode = inode
+        caller = open_caller(self.kernel, who, flags, inode)
         return _Endpoint(self.kernel, caller, self.msqid, self.mtype, readable=reads(flags))
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         # A shell's > truncates before it writes: messages are taken by reading, never by truncation.
         if change.size:
             raise SynosError(EINVAL, "a queue's size is what its messages make it; set qbytes for its limit")
-        sysv.change_owner(change, who, MessageQueue(self.msqid).set)
+        await _QUEUES.change_owner(self.kernel, self.msqid, change, who)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self.kernel.ipc.with_true_pids(self._status())
@@ -149,12 +148,20 @@ def _file(kernel: Kernel, msqid: int, selection: str | None) -> Node:
     return QueueFile(kernel, msqid, int(selection))
 
 
+def _create(key: int, mode: int, flags: int = 0) -> Request:
+    return sysv.request("msgget", key, abi.IPC_CREAT | flags | mode & 0o777)
+
+
+def _control(msqid: int, command: int, **given: int | None) -> Request:
+    return sysv.request("msgctl", msqid, command, **given)
+
+
 _QUEUES = sysv.Family(
     table="msg",
     file=_file,
     find=lambda key: sysv_msg.find(key).msqid,
-    create=lambda key, mode: sysv_msg.create(key, mode).msqid,
-    remove=lambda msqid: MessageQueue(msqid).remove(),
+    create=_create,
+    control=_control,
 )
 
 # --- msgq/ctl --------------------------------------------------------------------------------------------------------
@@ -165,22 +172,24 @@ _HEADER = (
 )
 
 
-def _create(key: int, mode: int) -> Request:
-    return sysv.request("msgget", key, abi.IPC_CREAT | abi.IPC_EXCL | mode & 0o777)
-
-
 def _remove(msqid: int) -> Request:
-    return sysv.request("msgctl", msqid, abi.IPC_RMID)
+    return _control(msqid, abi.IPC_RMID)
 
 
 def _set(msqid: int, uid: int | None, gid: int | None, mode: int | None, qbytes: int | None) -> Request:
-    return sysv.request("msgctl", msqid, abi.IPC_SET, uid=uid, gid=gid, mode=mode, qbytes=qbytes)
+    return _control(msqid, abi.IPC_SET, uid=uid, gid=gid, mode=mode, qbytes=qbytes)
 
 
 _COMMANDS = {
     command.name: command
     for command in (
-        row(None, "create", _create, "key:key=IPC_PRIVATE mode:mode=0600", help="make a queue; the reply is its id"),
+        row(
+            None,
+            "create",
+            partial(_create, flags=abi.IPC_EXCL),
+            "key:key=IPC_PRIVATE mode:mode=0600",
+            help="make a queue; the reply is its id",
+        ),
         row(None, "remove", _remove, "msqid:int", help="remove a queue, waking all who wait in it with EIDRM"),
         row(
             None, "set", _set, "msqid:int uid:uid? gid:uid? mode:mode? qbytes:long?", help="change owner, mode or size"

@@ -4,6 +4,7 @@ A node is a small immutable value that names a thing (a queue, a process, a tabl
 it is never stale. Equal nodes share an inode number; those whose writes can block are ``fresh``: each open for writing
 has a number of its own, because the kernel locks an inode while it is being written (``inodes``).
 
+What changes something is a call of the caller's, made through the dispatcher, and may wait; what looks answers at once.
 Nothing here knows pyfuse3: ``operations`` translates. Errors are SynosError; the defaults below are what a file
 without the ability answers.
 """
@@ -103,25 +104,25 @@ class Node:
         """What is in the directory; taken bit by bit, while things come and go."""
         raise SynosError(ENOTDIR)
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         raise SynosError(EISDIR)
 
-    def create(self, name: str, mode: int, who: Who) -> "Node":
+    async def create(self, name: str, mode: int, who: Who) -> "Node":
         """Make what ``name`` will lead to. EPERM where nothing can be made."""
         raise SynosError(EPERM, "nothing can be made here")
 
-    def mkfifo(self, name: str, mode: int, who: Who) -> "Node":
+    async def mkfifo(self, name: str, mode: int, who: Who) -> "Node":
         """Make a FIFO, which the kernel serves. EPERM but in ``pipes/``."""
         raise SynosError(EPERM, "FIFOs are made in pipes/")
 
-    def unlink(self, name: str, who: Who) -> None:
+    async def unlink(self, name: str, who: Who) -> None:
         raise SynosError(EPERM, "nothing can be removed here")
 
-    def rename(self, name: str, new_name: str, who: Who) -> None:
+    async def rename(self, name: str, new_name: str, who: Who) -> None:
         """Give another name in the same directory, which another thing of that name loses."""
         raise SynosError(EPERM, "nothing can be renamed here")
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         """Set attributes. A truncation to 0, which ``>`` asks for, is nothing to a file without contents of its own."""
         if change.size:
             raise SynosError(EINVAL, "this file has no length of its own")
@@ -168,7 +169,7 @@ class TextFile(Node):
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | self.mode)
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
             raise SynosError(EACCES, "this file is for reading")
         return Snapshot(self.render())

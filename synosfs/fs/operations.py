@@ -6,13 +6,14 @@ SynosError becomes its errno, and anything else, which would end the session loo
 
 import errno
 import functools
+import inspect
 import itertools
 import logging
 import os
 import stat
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import pyfuse3
 import trio
@@ -29,9 +30,6 @@ from synosfs.syscall_gate.readiness import IN, OUT
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 #: The time of files that have none of their own.
 _STARTED_NS = time.time_ns()
 
@@ -41,44 +39,38 @@ _RENAME_NOREPLACE = 1
 #: Names longer than this are refused by every file system here (NAME_MAX).
 _NAME_MAX = 255
 
+#: The name spaces of extended attributes that there are, but for ``user.`` (xattr(7)).
+_NAME_SPACES = (b"security.", b"system.", b"trusted.")
 
-def _boundary(
-    operation: Callable[Concatenate["Operations", int, P], R],
-) -> Callable[Concatenate["Operations", int, P], Coroutine[Any, Any, R]]:
+
+def _boundary(operation: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """The errno boundary, and the count by which the receiver tells requests from interrupts."""
-    carry_out: Callable[..., R] = operation  # pyfuse3 gives no argument by name, and packing none saves time
-
-    @functools.wraps(operation)
-    async def guarded(self: "Operations", number: int, *args: Any) -> R:
-        self.receiver.handled += 1
-        try:
-            return carry_out(self, number, *args)
-        except Exception as error:
-            raise _told(operation.__name__, error) from None
-
-    return guarded  # type: ignore[return-value]  # mypy keeps functools.wraps apart from a plain function
+    return _guarded(operation, by_name=False)
 
 
-def _by_name(
-    operation: Callable[Concatenate["Operations", int, P], R],
-) -> Callable[Concatenate["Operations", int, P], Coroutine[Any, Any, R]]:
+def _by_name(operation: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """An operation on what a name led to. The kernel keeps many names, so the thing may be gone by now: upon ESTALE it
     looks the name up again, and the caller is told ENOENT (``retry_estale`` in <linux/namei.h>). So no name is stale.
     """
-    carry_out: Callable[..., R] = operation
+    return _guarded(operation, by_name=True)
+
+
+def _guarded(operation: Callable[..., Any], *, by_name: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """``operation`` inside the boundary. pyfuse3 gives no argument by name, and packing none saves time."""
+    waits = inspect.iscoroutinefunction(operation)
 
     @functools.wraps(operation)
-    async def guarded(self: "Operations", inode: int, *args: Any) -> R:
+    async def guarded(self: "Operations", inode: int, *args: Any) -> Any:
         self.receiver.handled += 1
         try:
-            return carry_out(self, inode, *args)
+            return await operation(self, inode, *args) if waits else operation(self, inode, *args)
         except Exception as error:
             told = _told(operation.__name__, error)
-            if told.errno == errno.ENOENT and self._inodes[inode].is_kept:
+            if by_name and told.errno == errno.ENOENT and self._inodes[inode].is_kept:
                 raise FUSEError(errno.ESTALE) from None
             raise told from None
 
-    return guarded  # type: ignore[return-value]  # as above
+    return guarded
 
 
 def _told(operation: str, error: Exception) -> FUSEError:
@@ -112,7 +104,7 @@ class Operations(pyfuse3.Operations):
     @_boundary
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         directory = self._inodes[parent]
-        text = os.fsdecode(name)
+        text = _text(name)
         node = directory if text == "." else directory.lookup(text, ctx)
         entry = self._entry(node, ctx)
         entry.entry_timeout = node.entry_timeout
@@ -124,11 +116,11 @@ class Operations(pyfuse3.Operations):
         self._inodes.forget(inodes)
 
     @_boundary
-    def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
-        self._inodes[parent].unlink(os.fsdecode(name), ctx)
+    async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        await self._inodes[parent].unlink(_text(name), ctx)
 
     @_boundary
-    def rename(
+    async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, ctx: RequestContext
     ) -> None:
         if flags & ~_RENAME_NOREPLACE:
@@ -136,7 +128,7 @@ class Operations(pyfuse3.Operations):
         if parent != new_parent:
             raise SynosError(errno.EXDEV, "a thing keeps to its directory")
         # The kernel, which looked both names up, has seen to RENAME_NOREPLACE.
-        self._inodes[parent].rename(os.fsdecode(name), os.fsdecode(new_name), ctx)
+        await self._inodes[parent].rename(_text(name), _text(new_name), ctx)
 
     @_boundary
     def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
@@ -166,7 +158,7 @@ class Operations(pyfuse3.Operations):
         return _attributes(shown_inode(inode), node, node.attributes(ctx))
 
     @_by_name
-    def setattr(
+    async def setattr(
         self, inode: int, attr: EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
         node = self._inodes[inode]
@@ -180,15 +172,16 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime and not fields.update_size else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime and not fields.update_size else None,
         )
-        node.change(change, ctx)
+        await node.change(change, ctx)
         return _attributes(shown_inode(inode), node, node.attributes(ctx))
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         if name.startswith(b"user."):
-            return await self._user_xattr(inode, name, ctx)
+            value: bytes = await self._user_xattr(inode, name, ctx)
+            return value
         # ls(1) asks each file for a label and an ACL, which none has: the shortest way to say so.
         self.receiver.handled += 1
-        raise FUSEError(errno.ENODATA)
+        raise FUSEError(errno.ENODATA if name.startswith(_NAME_SPACES) else errno.ENOTSUP)
 
     @_by_name
     def _user_xattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
@@ -203,11 +196,11 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        raise SynosError(errno.EPERM, "extended attributes here are for reading")
+        raise _no_xattr(name)
 
     @_boundary
     def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        raise SynosError(errno.EPERM, "extended attributes here are for reading")
+        raise _no_xattr(name)
 
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
         self.receiver.handled += 1
@@ -220,28 +213,28 @@ class Operations(pyfuse3.Operations):
     # --- open files ---
 
     @_by_name
-    def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return self._open(self._inodes[inode], inode, flags, ctx)
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        return await self._open(self._inodes[inode], inode, flags, ctx)
 
     @_boundary
-    def create(
+    async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        node = self._inodes[parent].create(os.fsdecode(name), mode, ctx)
+        node = await self._inodes[parent].create(_text(name), mode, ctx)
         entry = self._entry(node, ctx)
         try:
-            return self._open(node, entry.st_ino, flags, ctx), entry
+            return await self._open(node, entry.st_ino, flags, ctx), entry
         except BaseException:
             self._inodes.forget([(entry.st_ino, 1)])
             raise
 
     @_boundary
-    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+    async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
         directory = self._inodes[parent]
         if stat.S_ISREG(mode):
-            return self._entry(directory.create(os.fsdecode(name), mode, ctx), ctx)
+            return self._entry(await directory.create(_text(name), mode, ctx), ctx)
         if stat.S_ISFIFO(mode):
-            return self._entry(directory.mkfifo(os.fsdecode(name), stat.S_IMODE(mode), ctx), ctx)
+            return self._entry(await directory.mkfifo(_text(name), stat.S_IMODE(mode), ctx), ctx)
         raise SynosError(errno.EPERM, "only FIFOs, and objects with a key, can be made here")
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
@@ -327,12 +320,12 @@ class Operations(pyfuse3.Operations):
         inode = self._inodes.refer_listed(node) if listed else self._inodes.refer(node, ctx.pid)
         return _attributes(inode, node, attributes)
 
-    def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+    async def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         written = inode if writes(flags) else None
         if written is not None:
             self._inodes.open_for_writing(written, ctx.pid)
         try:
-            handle = node.open(flags, ctx, inode)
+            handle = await node.open(flags, ctx, inode)
         except BaseException:
             if written is not None:
                 self._inodes.close_for_writing(written)
@@ -362,6 +355,19 @@ class _Listing:
                     return
                 self._found.append(following)
             yield place, self._found[place]
+
+
+def _no_xattr(name: bytes) -> SynosError:
+    if not name.startswith((b"user.", *_NAME_SPACES)):
+        return SynosError(errno.ENOTSUP, "attributes are named user.… here")
+    return SynosError(errno.EPERM, "extended attributes here are for reading")
+
+
+def _text(name: bytes) -> str:
+    """A name as it came. ENAMETOOLONG: the kernel's own limit for this kind of mount is longer (FUSE_NAME_MAX)."""
+    if len(name) > _NAME_MAX:
+        raise SynosError(errno.ENAMETOOLONG, f"a name has up to {_NAME_MAX} bytes")
+    return os.fsdecode(name)
 
 
 def _attributes(inode: int, node: Node, attributes: Attributes) -> EntryAttributes:

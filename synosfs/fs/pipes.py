@@ -8,12 +8,14 @@ to the daemon's descriptor of it, which the host opens for root and the daemon's
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from errno import EINVAL
+from errno import EINVAL, ENOENT
 
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.descriptors import DescriptorLink
-from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of, no_such
+from synosfs.fs.node import FOREVER, Attributes, Node, Who, no_such
+from synosfs.fs.posix import change_attributes
+from synosfs.fs.session import call_as
 from synosfs.ipc import pipe
 from synosfs.ipc.change import Change
 from synosfs.ipc.fifo import Fifo, is_reserved
@@ -42,12 +44,12 @@ class FifoNode(Node):
             ctime_ns=fifo.ctime_ns,
         )
 
-    def change(self, change: Change, who: Who) -> None:
-        # The kernel has checked that the caller may (default_permissions).
-        super().change(Change(size=change.size), who)
-        if change.uid is not None:
-            self.kernel.ipc.fifos.change_owner(self.fifo, change.uid)
-        self.fifo.change(change)
+    async def change(self, change: Change, who: Who) -> None:
+        await super().change(Change(size=change.size), who)
+        name = self.kernel.ipc.fifos.name_of(self.fifo)
+        if name is None:
+            raise SynosError(ENOENT, "this FIFO has no name any more")
+        await change_attributes(self.kernel, who, name, change)
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,15 @@ class Pipes(Node):
             for pid, number in _numbers_of_pipes(process):
                 yield f"{pid}.{number}", DescriptorLink(process, number)
 
-    def mkfifo(self, name: str, mode: int, who: Who) -> Node:
-        return FifoNode(self.kernel, self.kernel.ipc.fifos.make(name, mode, who.uid, who.gid))
+    async def mkfifo(self, name: str, mode: int, who: Who) -> Node:
+        await call_as(self.kernel, who, Request("mkfifo", [name, mode]))
+        return self.lookup(name, who)
 
-    def unlink(self, name: str, who: Who) -> None:
-        self.kernel.ipc.fifos.remove(name, credentials_of(who))
+    async def unlink(self, name: str, who: Who) -> None:
+        await call_as(self.kernel, who, Request("unlink", [name]))
 
-    def rename(self, name: str, new_name: str, who: Who) -> None:
-        self.kernel.ipc.fifos.rename(name, new_name, credentials_of(who))
+    async def rename(self, name: str, new_name: str, who: Who) -> None:
+        await call_as(self.kernel, who, Request("rename", [name, new_name]))
 
 
 def _numbers_of_pipes(process: Process) -> list[tuple[int, int]]:

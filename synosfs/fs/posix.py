@@ -4,11 +4,16 @@ import os
 import stat
 from dataclasses import dataclass
 from errno import EACCES, EPERM
+from typing import ClassVar
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of
-from synosfs.host import rights
+from synosfs.fs.node import FOREVER, Attributes, Node, Who
+from synosfs.fs.session import call_as
+from synosfs.ipc.change import Change, Named
 from synosfs.kernel import Kernel
+from synosfs.process.descriptors import Description, DescriptorTable
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.record import Reply, Request
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,9 @@ class PosixNames(Node):
 
     kernel: Kernel
 
+    #: The call that removes a name.
+    unlink_call: ClassVar[str]
+
     entry_timeout = FOREVER
     attr_timeout = FOREVER
 
@@ -24,19 +32,64 @@ class PosixNames(Node):
         # Not sticky: who may remove an object is the host's to say.
         return Attributes(stat.S_IFDIR | 0o777)
 
-    def unlink(self, name: str, who: Who) -> None:
+    async def unlink(self, name: str, who: Who) -> None:
         try:
-            with rights.acting_as(credentials_of(who)):
-                self.remove(host_name(name))
+            await call_as(self.kernel, who, Request(self.unlink_call, [host_name(name)]))
         except SynosError as error:
             if error.errno != EACCES:
                 raise
             # mq_unlink and sem_unlink say EACCES where unlink(2) says EPERM.
             raise SynosError(EPERM, error.message) from None
 
-    def remove(self, name: bytes) -> None:
-        """Remove the object with the calling thread's rights."""
-        raise NotImplementedError
+
+class Opened:
+    """An object that one file of the mount has open for itself: a caller whose table has it as number 0."""
+
+    def __init__(self, kernel: Kernel, caller: Caller) -> None:
+        self._dispatcher = kernel.dispatcher
+        self.caller = caller
+        caller.table = DescriptorTable({}, 0)
+
+    async def open(self, request: Request) -> "Opened":
+        """By this call, which answers the number."""
+        await self.called(request)
+        return self
+
+    async def called(self, request: Request) -> Reply:
+        return await self._dispatcher.called(self.caller, request)
+
+    @property
+    def description(self) -> Description:
+        return self.caller.descriptors.get(0)
+
+    async def close(self) -> None:
+        await self._dispatcher.call(self.caller, Request("close", [0]))
+
+
+async def change_attributes(kernel: Kernel, who: Who, named: Named | str, change: Change) -> None:
+    """chmod, chown and utimensat of something that has a name."""
+    requests = []
+    if change.mode is not None:
+        requests.append(Request("chmod", [named, change.mode]))
+    if change.uid is not None or change.gid is not None:
+        requests.append(
+            Request(
+                "chown",
+                [
+                    named,
+                    _UNCHANGED if change.uid is None else change.uid,
+                    _UNCHANGED if change.gid is None else change.gid,
+                ],
+            )
+        )
+    if change.atime_ns is not None or change.mtime_ns is not None:
+        requests.append(Request("utimensat", [named], {"atime_ns": change.atime_ns, "mtime_ns": change.mtime_ns}))
+    for request in requests:
+        await call_as(kernel, who, request)
+
+
+#: chown(2): leave this id as it is.
+_UNCHANGED = 0xFFFFFFFF
 
 
 def host_name(name: str) -> bytes:

@@ -12,20 +12,17 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import EINVAL
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import Attributes, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
-from synosfs.fs.posix import PosixNames, host_name, may_read
+from synosfs.fs.posix import Opened, PosixNames, change_attributes, host_name, may_read
+from synosfs.fs.session import open_caller
 from synosfs.host import rights
 from synosfs.ipc import mqueue_fs, posix_mq
-from synosfs.ipc.change import Change
+from synosfs.ipc.change import Change, Named
 from synosfs.kernel import Kernel
-from synosfs.process.descriptors import held
-from synosfs.syscall_gate import sys_mq
-from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import DescriptorSource, Source
 from synosfs.syscall_gate.record import Request
 
@@ -53,26 +50,22 @@ class PosixQueueFile(Node):
             ctime_ns=found.st_ctime_ns,
         )
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             with rights.acting_as(credentials_of(who)):
                 line = mqueue_fs.line(self.name)
             found = mqueue_fs.status(self.name)
             pid = self.kernel.ipc.notifier.true_pid((found.st_dev, found.st_ino), line.notify_pid)
             return Snapshot(str(line._replace(notify_pid=pid)))
-        caller = self.kernel.caller(who.pid, who.uid, who.gid)
-        caller.nonblock = bool(flags & os.O_NONBLOCK)
-        caller.inode = inode
-        with rights.acting_as(caller.credentials):
-            queue = posix_mq.open_(host_name(self.name), flags & os.O_ACCMODE)
-        return _Endpoint(self.kernel, caller, queue, self.priority)
+        queue = Opened(self.kernel, open_caller(self.kernel, who, flags, inode))
+        await queue.open(Request("mq_open", [host_name(self.name), flags & os.O_ACCMODE]))
+        return _Endpoint(queue, self.priority)
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         # A shell's > truncates before it writes: messages are taken by reading, never by truncation.
         if change.size:
             raise SynosError(EINVAL, "a queue's size is what its messages make it")
-        with rights.acting_as(credentials_of(who)):
-            mqueue_fs.change(self.name, change)
+        await change_attributes(self.kernel, who, Named("mqueue", host_name(self.name)), change)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         if not may_read(mqueue_fs.status(self.name), who):
@@ -87,38 +80,34 @@ class PosixQueueFile(Node):
 class _Endpoint(Handle):
     """Takes part: a write sends one message, a read receives one."""
 
-    def __init__(self, kernel: Kernel, caller: Caller, queue: posix_mq.PosixQueue, priority: int) -> None:
-        self._kernel = kernel
-        self._caller = caller
+    def __init__(self, queue: Opened, priority: int) -> None:
         self._queue = queue
         self._priority = priority
-        self._open = ExitStack()
-        self._description = self._open.enter_context(held(sys_mq.describe(caller, queue, os.O_RDWR)))
         self._rest = b""
 
     async def write(self, offset: int, data: bytes) -> int:
-        await self._kernel.dispatcher.called(
-            self._caller, Request("mq_send", [self._description, data, self._priority])
-        )
+        await self._queue.called(Request("mq_send", [0, data, self._priority]))
         return len(data)
 
     async def read(self, offset: int, size: int) -> bytes:
         if not self._rest:
-            reply = await self._kernel.dispatcher.called(self._caller, Request("mq_receive", [self._description]))
+            reply = await self._queue.called(Request("mq_receive", [0]))
             self._rest = reply.data or b""
         chunk, self._rest = self._rest[:size], self._rest[size:]
         return chunk
 
     def source(self) -> Source:
-        return DescriptorSource(self._queue.host_fd)
+        return DescriptorSource(self._queue.description.host_fd)
 
     async def close(self) -> None:
-        self._open.close()
+        await self._queue.close()
 
 
 @dataclass(frozen=True)
 class PosixQueues(PosixNames):
     """The directory."""
+
+    unlink_call = "mq_unlink"
 
     def lookup(self, name: str, who: Who) -> Node:
         try:
@@ -135,13 +124,11 @@ class PosixQueues(PosixNames):
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         return ((name, PosixQueueFile(self.kernel, name)) for name in mqueue_fs.names())
 
-    def create(self, name: str, mode: int, who: Who) -> Node:
-        with rights.acting_as(credentials_of(who)):
-            posix_mq.open_(host_name(name), os.O_CREAT | os.O_RDWR, mode & 0o777).close()
+    async def create(self, name: str, mode: int, who: Who) -> Node:
+        queue = Opened(self.kernel, open_caller(self.kernel, who))
+        await queue.open(Request("mq_open", [host_name(name), os.O_CREAT | os.O_RDWR, mode & 0o777]))
+        await queue.close()
         return PosixQueueFile(self.kernel, name)
-
-    def remove(self, name: bytes) -> None:
-        posix_mq.unlink(name)
 
 
 def directory(kernel: Kernel) -> PosixQueues:

@@ -10,25 +10,23 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import EINVAL, EMSGSIZE
 
 from synosfs.errors import SynosError
+from synosfs.fs.lines import LineHandle
 from synosfs.fs.node import Attributes, Handle, Node, Who, credentials_of, writes
-from synosfs.fs.posix import PosixNames, host_name, may_read
+from synosfs.fs.posix import Opened, PosixNames, change_attributes, host_name, may_read
+from synosfs.fs.session import open_caller
 from synosfs.host import rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import posix_sem
-from synosfs.ipc.change import Change
+from synosfs.ipc.change import Change, Named
 from synosfs.kernel import Kernel
-from synosfs.process.descriptors import held
-from synosfs.syscall_gate import sys_posix_sem
-from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import PosixSemaphoreSource, Source
 from synosfs.syscall_gate.record import Request
 
-#: The most that one line may give or take: each one is a call, and nobody else is served meanwhile.
+#: The most that one line may give or take: each one is a call.
 _MOST = 1000
 
 
@@ -55,21 +53,17 @@ class PosixSemaphoreFile(Node):
             ctime_ns=found.st_ctime_ns,
         )
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
             return _Value(self.name, credentials_of(who))
-        caller = self.kernel.caller(who.pid, who.uid, who.gid)
-        caller.nonblock = bool(flags & os.O_NONBLOCK)
-        caller.inode = inode
-        with rights.acting_as(caller.credentials):
-            semaphore = posix_sem.open_(host_name(self.name), 0, 0, 0, 0)
-        return _Operations(self.kernel, caller, semaphore, new=self.new)
+        semaphore = Opened(self.kernel, open_caller(self.kernel, who, flags, inode))
+        await semaphore.open(Request("sem_open", [host_name(self.name)]))
+        return _Operations(self.kernel, semaphore, self.name, new=self.new)
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         if change.size:
             raise SynosError(EINVAL, "a semaphore's value is not changed by truncation; write +1 or -1")
-        with rights.acting_as(credentials_of(who)):
-            posix_sem.change(self.name, change)
+        await change_attributes(self.kernel, who, Named("semaphore", host_name(self.name)), change)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         return {"value": str(posix_sem.look(self.name))} if may_read(posix_sem.status(self.name), who) else {}
@@ -90,66 +84,53 @@ class _Value(Handle):
         return self._shown[offset : offset + size]
 
 
-class _Operations(_Value):
+class _Operations(LineHandle):
     """Takes part: each line of a write gives or takes."""
 
-    def __init__(self, kernel: Kernel, caller: Caller, semaphore: posix_sem.Semaphore, *, new: bool) -> None:
-        super().__init__(os.fsdecode(semaphore.name[1:]), caller.credentials)
-        self._kernel = kernel
-        self._caller = caller
-        self._open = ExitStack()
-        self._description = self._open.enter_context(held(sys_posix_sem.describe(semaphore)))
+    def __init__(self, kernel: Kernel, semaphore: Opened, name: str, *, new: bool) -> None:
+        super().__init__(kernel, semaphore.caller)
+        self._semaphore = semaphore
+        self._name = name
+        self._value = _Value(name, semaphore.caller.credentials)
         self._new = new
 
+    async def read(self, offset: int, size: int) -> bytes:
+        return await self._value.read(offset, size)
+
     async def write(self, offset: int, data: bytes) -> int:
-        """The bytes of the lines that were carried out; the error of the first line if it was not."""
-        lines = data.splitlines(keepends=True)
-        deltas = [self._delta(line) for line in lines]  # a line that means nothing stops them all
+        done = await super().write(offset, data)
         self._new = False
-        done = 0
-        for line, delta in zip(lines, deltas, strict=True):
-            try:
-                await self._operate(delta)
-            except SynosError:
-                if done:
-                    break  # the writer writes the rest again, and meets the error then
-                raise
-            done += len(line)
         return done
 
-    def source(self) -> Source:
-        return PosixSemaphoreSource(self._description.thing)
-
-    async def close(self) -> None:
-        self._open.close()
-
-    def _delta(self, line: bytes) -> int:
+    def requests_of(self, line: bytes) -> list[Request]:
         word = line.strip()
         if not word:
-            return 0
+            return []
         if not re.fullmatch(rb"[+-]?[0-9]{1,9}", word):
             raise SynosError(EINVAL, "a semaphore takes lines of +1, -1 or another number with a sign")
         if word.isdigit() and not self._new:
             raise SynosError(EINVAL, f"semaphore {self._name} has its value already: write +n or -n to change it")
-        if abs(int(word)) > _MOST:
+        count = int(word)
+        if abs(count) > _MOST:
             raise SynosError(EMSGSIZE, f"one line gives or takes {_MOST} at most")
-        return int(word)
+        return [Request("sem_post" if count > 0 else "sem_wait", [0])] * abs(count)
 
-    async def _operate(self, delta: int) -> None:
-        call, back = ("sem_post", "sem_wait") if delta > 0 else ("sem_wait", "sem_post")
-        for done in range(abs(delta)):
-            try:
-                await self._kernel.dispatcher.called(self._caller, Request(call, [self._description]))
-            except SynosError:
-                if back == "sem_post":
-                    for _ in range(done):
-                        await self._kernel.dispatcher.call(self._caller, Request(back, [self._description]))
-                raise
+    def undone(self, made: list[Request]) -> list[Request]:
+        """What was taken is given back; what was given stays given."""
+        return [Request("sem_post", [0]) for request in made if request.call == "sem_wait"]
+
+    def source(self) -> Source:
+        return PosixSemaphoreSource(self._semaphore.description.thing)
+
+    async def close(self) -> None:
+        await self._semaphore.close()
 
 
 @dataclass(frozen=True)
 class PosixSemaphores(PosixNames):
     """The directory."""
+
+    unlink_call = "sem_unlink"
 
     def lookup(self, name: str, who: Who) -> Node:
         posix_sem.status(name)
@@ -158,13 +139,11 @@ class PosixSemaphores(PosixNames):
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         return ((name, PosixSemaphoreFile(self.kernel, name)) for name in posix_sem.names())
 
-    def create(self, name: str, mode: int, who: Who) -> Node:
-        with rights.acting_as(credentials_of(who)):
-            posix_sem.open_(host_name(name), os.O_CREAT | os.O_EXCL, mode & 0o777, 0, 0).close()
+    async def create(self, name: str, mode: int, who: Who) -> Node:
+        semaphore = Opened(self.kernel, open_caller(self.kernel, who))
+        await semaphore.open(Request("sem_open", [host_name(name), os.O_CREAT | os.O_EXCL, mode & 0o777, 0]))
+        await semaphore.close()
         return PosixSemaphoreFile(self.kernel, name, new=True)
-
-    def remove(self, name: bytes) -> None:
-        posix_sem.unlink(name)
 
 
 def _text(name: str) -> bytes:

@@ -109,9 +109,9 @@ class ProcessFile(Node):
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | self.mode, *self.process.owner())
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
-            return super().open(flags, who, inode)
+            return await super().open(flags, who, inode)
         try:
             return Snapshot(self.render(self.kernel, self.process))
         except (FileNotFoundError, ProcessLookupError):

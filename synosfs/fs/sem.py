@@ -7,7 +7,6 @@ dies; an operation with flags has these alone (``0:-1:0`` is for good). A file m
 semaphore with the value 0, as semget(2) makes it; ``create`` in ``ctl`` makes others.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL
@@ -15,14 +14,17 @@ from errno import EINVAL
 from synosfs.errors import SynosError
 from synosfs.fs import posix_sem, sysv
 from synosfs.fs.ctl import CtlFile
+from synosfs.fs.lines import LineHandle
 from synosfs.fs.node import Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
+from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
+from synosfs.host.credentials import Credentials
 from synosfs.ipc import sysv_sem
 from synosfs.ipc.change import Change
-from synosfs.ipc.sysv_sem import Operation, SemaphoreSet, SetStatus
+from synosfs.ipc.sysv_sem import SemaphoreSet, SetStatus
 from synosfs.kernel import Kernel
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.kinds import BadArgument, semaphore_operation
-from synosfs.syscall_gate.parking import Caller
 from synosfs.syscall_gate.readiness import SemaphoreSource, Source
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.spec import row
@@ -43,18 +45,15 @@ class SetFile(Node):
         mtime = max(status.otime, status.ctime)
         return sysv.attributes(status, who, size=self._size(status, who), atime=0, mtime=mtime, ctime=status.ctime)
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
-            return _Values(SemaphoreSet(self.semid), who)
-        caller = self.kernel.caller(who.pid, who.uid, who.gid)
-        caller.nonblock = bool(flags & os.O_NONBLOCK)
-        caller.inode = inode
-        return _Operations(self.kernel, caller, SemaphoreSet(self.semid), who)
+            return _Values(SemaphoreSet(self.semid), credentials_of(who))
+        return _Operations(self.kernel, open_caller(self.kernel, who, flags, inode), SemaphoreSet(self.semid))
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         if change.size:
             raise SynosError(EINVAL, "a set's values are not changed by truncation; write operations, or use sem/ctl")
-        sysv.change_owner(change, who, SemaphoreSet(self.semid).set)
+        await _SETS.change_owner(self.kernel, self.semid, change, who)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self._status()
@@ -78,9 +77,9 @@ class SetFile(Node):
 class _Values(Handle):
     """Shows the values as they are when a reader begins at the front, with the rights of the opener."""
 
-    def __init__(self, semaphores: SemaphoreSet, who: Who) -> None:
+    def __init__(self, semaphores: SemaphoreSet, credentials: Credentials) -> None:
         self._semaphores = semaphores
-        self._credentials = credentials_of(who)
+        self._credentials = credentials
         self._shown = b""
 
     async def read(self, offset: int, size: int) -> bytes:
@@ -90,46 +89,26 @@ class _Values(Handle):
         return self._shown[offset : offset + size]
 
 
-class _Operations(_Values):
-    """Takes part: each line of a write is one semop."""
+class _Operations(LineHandle):
+    """Takes part: each line of a write is one semop; reading shows the values."""
 
-    def __init__(self, kernel: Kernel, caller: Caller, semaphores: SemaphoreSet, who: Who) -> None:
-        super().__init__(semaphores, who)
-        self._kernel = kernel
-        self._caller = caller
+    def __init__(self, kernel: Kernel, caller: Caller, semaphores: SemaphoreSet) -> None:
+        super().__init__(kernel, caller)
+        self._semaphores = semaphores
+        self._values = _Values(semaphores, caller.credentials)
+
+    def requests_of(self, line: bytes) -> list[Request]:
+        try:
+            operations = [semaphore_operation(word, "SEM_UNDO") for word in line.split()]
+        except BadArgument as problem:
+            raise SynosError(EINVAL, f"a semaphore set {problem}") from None
+        return [Request("semop", [self._semaphores.semid, operations])] if operations else []
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return await self._values.read(offset, size)
 
     def source(self) -> Source:
-        return SemaphoreSource(self._kernel.parking, self._caller.credentials, self._semaphores)
-
-    async def write(self, offset: int, data: bytes) -> int:
-        """The bytes of the lines that were carried out; the error of the first line if it was not.
-
-        A writer that was told of fewer bytes writes the rest again, and so meets the error of the line that failed.
-        """
-        lines = data.splitlines(keepends=True)
-        operations = [_operations(line) for line in lines]  # a line that means nothing stops them all
-        self._caller.interrupted = False
-        done = 0
-        for line, ops in zip(lines, operations, strict=True):
-            if ops:
-                request = Request("semop", [self._semaphores.semid, ops])
-                try:
-                    await self._kernel.dispatcher.called(self._caller, request)
-                except SynosError:
-                    if done:
-                        break
-                    raise
-            done += len(line)
-            if self._caller.interrupted:
-                break
-        return done
-
-
-def _operations(line: bytes) -> list[Operation]:
-    try:
-        return [semaphore_operation(word, "SEM_UNDO") for word in line.split()]
-    except BadArgument as problem:
-        raise SynosError(EINVAL, f"a semaphore set {problem}") from None
+        return SemaphoreSource(self._caller.parking, self._caller.credentials, self._semaphores)
 
 
 def _text(values: list[int]) -> bytes:
@@ -142,12 +121,16 @@ def _file(kernel: Kernel, semid: int, selection: str | None) -> Node:
     return SetFile(kernel, semid)
 
 
+def _control(semid: int, command: int, **given: int | None) -> Request:
+    return sysv.request("semctl", semid, 0, command, **given)
+
+
 _SETS = sysv.Family(
     table="sem",
     file=_file,
     find=lambda key: sysv_sem.find(key).semid,
-    create=lambda key, mode: sysv_sem.get(key, 1, abi.IPC_CREAT | mode).semid,
-    remove=lambda semid: SemaphoreSet(semid).remove(),
+    create=lambda key, mode: sysv.request("semget", key, 1, abi.IPC_CREAT | mode),
+    control=_control,
 )
 
 
@@ -161,11 +144,11 @@ def _create(key: int, nsems: int, mode: int, init: list[int] | None) -> Request:
 
 
 def _remove(semid: int) -> Request:
-    return sysv.request("semctl", semid, 0, abi.IPC_RMID)
+    return _control(semid, abi.IPC_RMID)
 
 
 def _set(semid: int, uid: int | None, gid: int | None, mode: int | None) -> Request:
-    return sysv.request("semctl", semid, 0, abi.IPC_SET, uid=uid, gid=gid, mode=mode)
+    return _control(semid, abi.IPC_SET, uid=uid, gid=gid, mode=mode)
 
 
 def _setval(semid: int, num: int, value: int) -> Request:

@@ -7,43 +7,57 @@ The kernel hands a write of more than about 1 MiB on in pieces. When one fails t
 and a client's loop writes the rest anew: what has been run would be run twice. So a request that fails makes the write
 fail only where it came in one piece; otherwise its errno stands in the reply alone, as for batches. What may be another
 piece of a write is taken for one: a piece behind one of full size, unless replies were read in between.
+
+``open_caller`` is the one way in which opening a file makes somebody who calls.
 """
 
 import errno
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable
 
 from synosfs.errors import SynosError
-from synosfs.syscall_gate.codecs import SPLIT_WRITE, TEXT, Record, RequestStream, encode
-from synosfs.syscall_gate.dispatch import MAX_REPLIES, NOT_RUN, SLICE_NS, SyscallDispatcher
-from synosfs.syscall_gate.parking import Caller
+from synosfs.fs.interrupts import Waiter
+from synosfs.fs.node import Handle, Who
+from synosfs.kernel import Kernel
+from synosfs.process.table import Process
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.codecs import TEXT, Record, RequestStream, encode
+from synosfs.syscall_gate.dispatch import MAX_REPLIES, Translate
 from synosfs.syscall_gate.record import Reply, Request
 
-Translate = Callable[[Request], Request]
-
-_ENOUGH = Reply(
-    -1, errno=errno.ENOBUFS, message="not run: the replies to this write hold 16 MiB already; write less at once"
-)
+#: The kernel splits a larger write into requests of 256 pages; the first is shorter when the buffer is not aligned.
+SPLIT_WRITE = 256 * 4096 - 4096
 
 
-@dataclass(slots=True)
-class Session:
+def open_caller(kernel: Kernel, who: Who, flags: int = 0, inode: int = 0, process: Process | None = None) -> Caller:
+    """The caller that an open file acts as, or who asks for a change by name; ``process`` when it is on its behalf."""
+    origin = Waiter(who.pid, inode)
+    if process is None:
+        caller = kernel.caller(who.pid, who.uid, who.gid, origin)
+    else:
+        caller = kernel.caller_for(process, who.pid, who.uid, who.gid, origin)
+    caller.nonblock = bool(flags & os.O_NONBLOCK)
+    return caller
+
+
+class Session(Handle):
     """The requests and replies of one open file, of ``caller``; without ``readable`` the replies are not kept for it.
 
     ``translate`` turns what is written into the system call that it stands for. The writes come one at a time: the
     kernel holds the inode's lock.
     """
 
-    dispatcher: SyscallDispatcher
-    caller: Caller
-    readable: bool
-    translate: Translate | None = None
-    _requests: RequestStream = field(default_factory=RequestStream)
-    _replies: bytes | bytearray = b""
-    _read: int = 0  # how much of _replies has been read; kept until the next write, for a reader that goes back
-    _offset: int = 0  # where the file's position is after the last read or write
-    _goes_on: bool = False  # the kernel may hand the rest of the same write on in another piece
+    def __init__(self, kernel: Kernel, caller: Caller, *, readable: bool, translate: Translate | None = None) -> None:
+        self._dispatcher = kernel.dispatcher
+        self._caller = caller
+        self._readable = readable
+        self._translate = translate
+        self._turn = kernel.dispatcher.turn(caller)
+        self._requests = RequestStream(SPLIT_WRITE)
+        self._replies: bytes | bytearray = b""
+        self._read = 0  # how much of _replies has been read; kept until the next write, for a reader that goes back
+        self._offset = 0  # where the file's position is after the last read or write
+        self._goes_on = False  # the kernel may hand the rest of the same write on in another piece
 
     async def write(self, offset: int, data: bytes) -> int:
         """Take a piece of a request, and run every request that it completes.
@@ -57,7 +71,7 @@ class Session:
         self._offset = offset + size
         whole = not self._goes_on and self._requests.idle
         if not self._goes_on:
-            self.caller.interrupted = False  # else a signal ends the rest of the write too
+            self._turn.begin()  # in the middle of a write a signal ends the rest of it too
         self._goes_on = size >= SPLIT_WRITE
         error = await self._run(self._requests.feed(data))
         if error is not None and whole and self._requests.idle:
@@ -84,34 +98,31 @@ class Session:
             await self._run_rest()
 
     async def _run_rest(self) -> None:
-        self.caller.interrupted = False
+        self._turn.begin()
         await self._run(self._requests.finish())
 
     async def _run(self, records: Iterable[Record]) -> SynosError | None:
         """Answer the records of one write. Returns the error of a single text request, if it failed."""
-        process = self.caller.process
+        process, turn = self._caller.process, self._turn
         answers = []
         size = 0
         failed = None
-        began = time.perf_counter_ns()
         for record in records:
             if not process.is_alive():
                 raise SynosError(
                     errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew"
                 )
-            replies = await self._answer(record) if size <= MAX_REPLIES else [_ENOUGH] * (len(record.requests) or 1)
+            replies = await self._answer(record)
             answers.append(encode(record, replies))
             size += len(answers[-1])
+            turn.hold(size)
             if record.notation is TEXT and replies[0].errno:
                 failed = SynosError(replies[0].errno, replies[0].message)
-            if time.perf_counter_ns() - began > SLICE_NS:
-                await self.dispatcher.parking.let_others_in(self.caller)
-                began = time.perf_counter_ns()
         if not answers:
             return None
         answer = answers[0] if len(answers) == 1 else b"".join(answers)
-        process.last_reply, process.last_reply_uid = answer, self.caller.credentials.uid
-        if self.readable:
+        process.last_reply, process.last_reply_uid = answer, self._caller.credentials.uid
+        if self._readable:
             self._keep(answer)
         return failed if len(answers) == 1 else None
 
@@ -126,18 +137,14 @@ class Session:
         self._read = 0
 
     async def _answer(self, record: Record) -> list[Reply]:
-        """The replies to one record, each request of it translated first."""
-        requests, caller = record.requests, self.caller
-        if caller.interrupted:
-            return [NOT_RUN] * (len(requests) or 1)
-        try:
-            if record.error is not None:
-                raise record.error
-            if self.translate is not None:
-                requests = [self.translate(request) for request in requests]
-        except SynosError as error:
-            return [Reply(-1, errno=error.errno, message=error.message)] * (len(requests) or 1)  # none of it is run
-        if len(requests) > 1:
-            return await self.dispatcher.call_all(caller, requests)
-        answer = self.dispatcher.begin(caller, requests[0])
-        return [answer if isinstance(answer, Reply) else await self.dispatcher.finish(caller, answer)]
+        """The replies to one record."""
+        if record.error is None:
+            return await self._dispatcher.run_all(self._caller, record.requests, self._turn, translate=self._translate)
+        if self._turn.is_due():
+            await self._turn.let_others_in()
+        return [self._turn.stopped or Reply(-1, errno=record.error.errno, message=record.error.message)]
+
+
+async def call_as(kernel: Kernel, who: Who, request: Request) -> Reply:
+    """A call that an operation by name stands for (rm, chmod, mkfifo …), made by who asked. Its error is raised."""
+    return await kernel.dispatcher.called(open_caller(kernel, who), request)

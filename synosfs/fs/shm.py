@@ -22,13 +22,15 @@ from synosfs.errors import SynosError
 from synosfs.fs import sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
+from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import sysv_shm
 from synosfs.ipc.change import Change
-from synosfs.ipc.sysv_shm import Attached, Segment, SegmentStatus
+from synosfs.ipc.sysv_shm import Segment, SegmentStatus
 from synosfs.kernel import Kernel
-from synosfs.syscall_gate.parking import Caller
+from synosfs.process.address_space import AddressSpace
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Octal, Request
 from synosfs.syscall_gate.spec import row
 
@@ -50,19 +52,19 @@ class SegmentFile(Node):
             status, who, size=status.segsz, atime=status.atime, mtime=status.ctime, ctime=status.ctime
         )
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
-            return _Endpoint(self.kernel.caller(who.pid, who.uid, who.gid), Segment(self.shmid))
+            return await _attached(self.kernel, open_caller(self.kernel, who, flags, inode), self.shmid)
         credentials = credentials_of(who)
         with rights.acting_as(credentials):
             size = Segment(self.shmid).status().segsz
         return _Look(self.kernel, credentials, Segment(self.shmid), size)
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         # A shell's > truncates before it writes, and truncating to the size it has is no change.
         if change.size and change.size != self._status().segsz:
             raise SynosError(EINVAL, "a segment keeps the size that it was made with")
-        sysv.change_owner(change, who, Segment(self.shmid).set)
+        await _SEGMENTS.change_owner(self.kernel, self.shmid, change, who)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self.kernel.ipc.segment_with_true_pids(self._status())
@@ -105,26 +107,33 @@ class _Look(Handle):
 
 
 class _Endpoint(Handle):
-    """Takes part: attached with the caller's rights from open to close."""
+    """Takes part: attached with the caller's rights from open to close, in an address space of its own."""
 
-    def __init__(self, caller: Caller, segment: Segment) -> None:
-        self._acted = partial(caller.ipc.acted, "shm_used", segment.shmid, caller.process.pid)
-        with rights.acting_as(caller.credentials):
-            self._attached: Attached = segment.attach()
-        self._acted()
+    def __init__(self, kernel: Kernel, caller: Caller, address: int) -> None:
+        self._dispatcher = kernel.dispatcher
+        self._caller = caller
+        self._address = address
+        self._memory = next(iter(caller.address_space)).memory
 
     async def read(self, offset: int, size: int) -> bytes:
-        return self._attached.read(offset, size)
+        return self._memory.read(offset, size)
 
     async def write(self, offset: int, data: bytes) -> int:
-        count = self._attached.write(offset, data)
-        if not count and data:
-            raise SynosError(ENOSPC, f"segment {self._attached.shmid} ends at byte {self._attached.size}")
-        return count
+        room = self._memory.size - offset
+        if room <= 0 and data:
+            raise SynosError(ENOSPC, f"segment {self._memory.shmid} ends at byte {self._memory.size}")
+        piece = data if len(data) <= room else data[:room]
+        request = Request("process_vm_writev", [self._caller.process.pid, piece, self._address + offset])
+        return (await self._dispatcher.called(self._caller, request)).ret
 
     async def close(self) -> None:
-        self._attached.detach()
-        self._acted()
+        await self._dispatcher.call(self._caller, Request("shmdt", [self._address]))
+
+
+async def _attached(kernel: Kernel, caller: Caller, shmid: int) -> _Endpoint:
+    caller.space = AddressSpace(caller.process.address_space.used)
+    reply = await kernel.dispatcher.called(caller, Request("shmat", [shmid]))
+    return _Endpoint(kernel, caller, reply.ret)
 
 
 # --- segments that have a name and no size yet -----------------------------------------------------------------------
@@ -182,34 +191,32 @@ class NewSegmentFile(Node):
         times = (new.since_ns, new.since_ns, new.since_ns)
         return Attributes(stat.S_IFREG | new.mode, new.uid, new.gid, 0, *times)
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
         made = self._made()
         if made is not None:
-            return made.open(flags, who, inode)
-        return _NewEndpoint(self, self.kernel.caller(who.pid, who.uid, who.gid))
+            return await made.open(flags, who, inode)
+        return _NewEndpoint(self, open_caller(self.kernel, who, flags, inode))
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         made = self._made()
         if made is not None:
-            made.change(change, who)
+            await made.change(change, who)
         elif change.uid is not None or change.gid is not None:
             raise SynosError(EINVAL, "the segment is not made yet: give it a size with truncate -s, then an owner")
         else:
             if change.mode is not None:
                 self.new.mode = change.mode & 0o777
             if change.size:
-                self.make(self.kernel.caller(who.pid, who.uid, who.gid), change.size)
+                await self.make(open_caller(self.kernel, who), change.size)
 
-    def make(self, caller: Caller, size: int) -> Segment:
-        """Make the segment, unless it is made already. EEXIST: somebody else made one of this key meanwhile."""
+    async def make(self, caller: Caller, size: int) -> int:
+        """Make the segment, unless it is made already; its id. EEXIST: somebody else made one of this key meanwhile."""
         new = self.new
         if new.shmid is None:
-            with rights.acting_as(caller.credentials):
-                segment, _ = sysv_shm.get(new.key, size, abi.IPC_CREAT | abi.IPC_EXCL | new.mode)
-            new.shmid = segment.shmid
-            caller.ipc.acted("shm_made", segment.shmid, caller.process.pid)
+            request = Request("shmget", [new.key, size, abi.IPC_CREAT | abi.IPC_EXCL | new.mode])
+            new.shmid = (await self.kernel.dispatcher.called(caller, request)).ret
             self.registry.drop(new.uid, new.key)
-        return Segment(new.shmid)
+        return new.shmid
 
     def _made(self) -> SegmentFile | None:
         return None if self.new.shmid is None else SegmentFile(self.kernel, self.new.shmid)
@@ -226,18 +233,19 @@ class _NewEndpoint(Handle):
     async def read(self, offset: int, size: int) -> bytes:
         if self._file.new.shmid is None:
             return b""
-        return await self._attached(0).read(offset, size)
+        return await (await self._attached(0)).read(offset, size)
 
     async def write(self, offset: int, data: bytes) -> int:
-        return await self._attached(offset + len(data)).write(offset, data)
+        return await (await self._attached(offset + len(data))).write(offset, data)
 
     async def close(self) -> None:
         if self._endpoint is not None:
             await self._endpoint.close()
 
-    def _attached(self, size: int) -> _Endpoint:
+    async def _attached(self, size: int) -> _Endpoint:
         if self._endpoint is None:
-            self._endpoint = _Endpoint(self._caller, self._file.make(self._caller, size))
+            shmid = await self._file.make(self._caller, size)
+            self._endpoint = await _attached(self._file.kernel, self._caller, shmid)
         return self._endpoint
 
 
@@ -268,7 +276,7 @@ class SegmentsByKey(sysv.ByKey):
             if (name := f"{key & 0xFFFFFFFF:#x}") not in names:
                 yield name, NewSegmentFile(self.kernel, self.registry, new)
 
-    def create(self, name: str, mode: int, who: Who) -> Node:
+    async def create(self, name: str, mode: int, who: Who) -> Node:
         key = sysv.key_named(name)
         if key == abi.IPC_PRIVATE:
             raise SynosError(EINVAL, "key 0 is IPC_PRIVATE, which names no segment")
@@ -276,9 +284,9 @@ class SegmentsByKey(sysv.ByKey):
         self.registry.add(new)
         return NewSegmentFile(self.kernel, self.registry, new)
 
-    def unlink(self, name: str, who: Who) -> None:
+    async def unlink(self, name: str, who: Who) -> None:
         try:
-            super().unlink(name, who)
+            await super().unlink(name, who)
         except SynosError as error:
             if error.errno != ENOENT or not self.registry.drop(who.uid, sysv.key_named(name)):
                 raise
@@ -309,16 +317,20 @@ def _file(kernel: Kernel, shmid: int, selection: str | None) -> Node:
     return SegmentFile(kernel, shmid)
 
 
-def _create_unsized(*_: int) -> int:
-    raise SynosError(EINVAL, "a segment needs a size")
+def _create(key: int, size: int, mode: int) -> Request:
+    return sysv.request("shmget", key, size, abi.IPC_CREAT | abi.IPC_EXCL | mode & 0o777)
+
+
+def _control(shmid: int, command: int, **given: int | None) -> Request:
+    return sysv.request("shmctl", shmid, command, **given)
 
 
 _SEGMENTS = sysv.Family(
     table="shm",
     file=_file,
     find=lambda key: sysv_shm.find(key).shmid,
-    create=_create_unsized,
-    remove=lambda shmid: Segment(shmid).remove(),
+    create=lambda key, mode: _create(key, 0, mode),  # a new one has no size yet: SegmentsByKey makes it otherwise
+    control=_control,
 )
 
 _HEADER = (
@@ -346,26 +358,22 @@ def _rows(kernel: Kernel) -> Iterable[tuple[object, ...]]:
         yield tuple(shown[name] for name in _HEADER)
 
 
-def _create(key: int, size: int, mode: int) -> Request:
-    return sysv.request("shmget", key, size, abi.IPC_CREAT | abi.IPC_EXCL | mode & 0o777)
-
-
-def _control(command: int, shmid: int) -> Request:
-    return sysv.request("shmctl", shmid, command)
+def _commanded(command: int, shmid: int) -> Request:
+    return _control(shmid, command)
 
 
 def _set(shmid: int, uid: int | None, gid: int | None, mode: int | None) -> Request:
-    return sysv.request("shmctl", shmid, abi.IPC_SET, uid=uid, gid=gid, mode=mode)
+    return _control(shmid, abi.IPC_SET, uid=uid, gid=gid, mode=mode)
 
 
 _COMMANDS = {
     command.name: command
     for command in (
         row(None, "create", _create, "key:key size:size mode:mode=0600", help="make a segment; the reply is its id"),
-        row(None, "remove", partial(_control, abi.IPC_RMID), "shmid:int", help="remove it, with its last detach"),
+        row(None, "remove", partial(_commanded, abi.IPC_RMID), "shmid:int", help="remove it, with its last detach"),
         row(None, "set", _set, "shmid:int uid:uid? gid:uid? mode:mode?", help="change owner or mode"),
-        row(None, "lock", partial(_control, abi.SHM_LOCK), "shmid:int", help="keep it out of swap"),
-        row(None, "unlock", partial(_control, abi.SHM_UNLOCK), "shmid:int", help="let it be swapped again"),
+        row(None, "lock", partial(_commanded, abi.SHM_LOCK), "shmid:int", help="keep it out of swap"),
+        row(None, "unlock", partial(_commanded, abi.SHM_UNLOCK), "shmid:int", help="let it be swapped again"),
     )
 }
 

@@ -4,19 +4,14 @@ Opened for writing, or for both, it is a session; opened for reading, it shows t
 nearest ancestor that has one. What requests mean is ``syscall_gate``'s business.
 """
 
-import os
 import stat
 from dataclasses import dataclass, replace
 
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
-from synosfs.fs.session import Session
+from synosfs.fs.session import Session, open_caller
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
-
-
-class SessionHandle(Session, Handle):
-    """A session is a handle as it stands."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +31,17 @@ class SyscallFile(Node):
         uid, gid = self.process.owner()
         return Attributes(stat.S_IFREG | 0o600, uid, gid)
 
-    def open(self, flags: int, who: Who, inode: int) -> Handle:
-        kernel, process = self.kernel, self.process
-        if not writes(flags):
-            if process is not None:
-                return Snapshot(process.last_reply or b"")
-            return Snapshot(kernel.last_reply(who.pid, who.uid))
-        if process is None:
-            caller = kernel.caller(who.pid, who.uid, who.gid)
-        else:
-            caller = kernel.caller_for(process, who.pid, who.uid, who.gid)
-        caller.nonblock = bool(flags & os.O_NONBLOCK)
-        caller.inode = inode
-        return SessionHandle(kernel.dispatcher, caller, readable=reads(flags))
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if writes(flags):
+            caller = open_caller(self.kernel, who, flags, inode, self.process)
+            return Session(self.kernel, caller, readable=reads(flags))
+        if self.process is not None:
+            return Snapshot(self.process.last_reply or b"")
+        return Snapshot(self.kernel.last_reply(who.pid, who.uid))
 
-    def change(self, change: Change, who: Who) -> None:
+    async def change(self, change: Change, who: Who) -> None:
         """It is a stream: ``>``, ``>>`` and truncate(1) are all welcome and change nothing."""
-        super().change(replace(change, size=None), who)
+        await super().change(replace(change, size=None), who)
 
 
 @dataclass(frozen=True)

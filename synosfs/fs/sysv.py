@@ -13,8 +13,9 @@ from errno import EIDRM, EINVAL, ENOENT
 from typing import Any, Protocol, TypeVar
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of, no_such
-from synosfs.host import rights
+from synosfs.fs.node import FOREVER, Attributes, Node, Who, no_such
+from synosfs.fs.session import call_as
+from synosfs.host.abi import IPC_PRIVATE, IPC_RMID, IPC_SET
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv import listing
 from synosfs.kernel import Kernel
@@ -45,18 +46,25 @@ class Status(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """One family of objects. The functions act with the calling thread's rights and raise SynosError.
+    """One family of objects: how each is found, and the calls that make, change and remove one.
 
     ``table`` is the family's name in ``/proc/sysvipc``. ``file`` makes the node of (kernel, id, selection), the
-    selection being None without an ``@``; it raises ENOENT for one that means nothing. ``find`` gives the id of a key; ``create``
-    the id of a key and a mode, finding the object when it exists.
+    selection being None without an ``@``; it raises ENOENT for one that means nothing. ``find`` gives the id of a key.
+    ``create`` is of a key and a mode, finding the object when it exists; ``control`` of an id, a command of ``*ctl``
+    and its named arguments.
     """
 
     table: str
     file: Callable[[Kernel, int, str | None], Node]
     find: Callable[[int], int]
-    create: Callable[[int, int], int]
-    remove: Callable[[int], None]
+    create: Callable[[int, int], Request]
+    control: Callable[..., Request]
+
+    async def change_owner(self, kernel: Kernel, number: int, change: Change, who: Who) -> None:
+        """Carry chmod and chown out, as IPC_SET."""
+        if change.mode is not None or change.uid is not None or change.gid is not None:
+            mode = None if change.mode is None else change.mode & 0o777
+            await call_as(kernel, who, self.control(number, IPC_SET, uid=change.uid, gid=change.gid, mode=mode))
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,10 @@ class ById(Node):
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         return ((str(number), self.family.file(self.kernel, number, None)) for number, _ in listing(self.family.table))
 
-    def unlink(self, name: str, who: Who) -> None:
+    async def unlink(self, name: str, who: Who) -> None:
         number, _ = self._named(name)
         try:
-            with rights.acting_as(credentials_of(who)):
-                self.family.remove(number)
+            await call_as(self.kernel, who, self.family.control(number, IPC_RMID))
         except SynosError as error:
             raise SynosError(ENOENT, error.message) if error.errno in (EINVAL, EIDRM) else error from None
 
@@ -106,12 +113,14 @@ class ByKey(ById):
         objects = listing(self.family.table)
         return ((f"{key:#x}", self.family.file(self.kernel, number, None)) for number, key in objects if key)
 
-    def create(self, name: str, mode: int, who: Who) -> Node:
+    async def create(self, name: str, mode: int, who: Who) -> Node:
         base, selection = split_selection(name)
         self.family.file(self.kernel, 0, selection)  # a selection that means nothing is refused before anything is made
-        with rights.acting_as(credentials_of(who)):
-            number = self.family.create(key_named(base), mode & 0o777)
-        return self.family.file(self.kernel, number, selection)
+        key = key_named(base)
+        if key == IPC_PRIVATE:
+            raise SynosError(EINVAL, "key 0 is IPC_PRIVATE, which names nothing; write 'create' to ctl")
+        reply = await call_as(self.kernel, who, self.family.create(key, mode & 0o777))
+        return self.family.file(self.kernel, reply.ret, selection)
 
     def _named(self, name: str) -> tuple[int, str | None]:
         base, selection = split_selection(name)
@@ -143,14 +152,6 @@ def attributes(status: Status, who: Who, *, size: int, atime: int, mtime: int, c
         uid = status.cuid if who.uid == status.cuid else uid
         gid = status.cgid if who.gid == status.cgid else gid
     return Attributes(stat.S_IFREG | status.mode & 0o777, uid, gid, size, atime * NS, mtime * NS, ctime * NS)
-
-
-def change_owner(change: Change, who: Who, set_: Callable[[int | None, int | None, int | None], None]) -> None:
-    """Carry chmod and chown out as IPC_SET: ``set_`` takes uid, gid, mode, None for what stays, and acts as ``who``."""
-    if change.mode is not None or change.uid is not None or change.gid is not None:
-        mode = None if change.mode is None else change.mode & 0o777
-        with rights.acting_as(credentials_of(who)):
-            set_(change.uid, change.gid, mode)
 
 
 def existing(status: Callable[[], T]) -> T:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from synosfs.host.procfs import field, text
 
+#: The bit of CAP_CHOWN in a capability set: the right to give things away.
+CAP_CHOWN = 1 << 0
+
 #: The bit of CAP_FOWNER in a capability set: the rights of every owner of a file.
 CAP_FOWNER = 1 << 3
 
@@ -23,6 +26,16 @@ class Credentials(NamedTuple):
     gid: int
     groups: tuple[int, ...]
     capabilities: int
+
+    def may_change(self, owner: int) -> bool:
+        """Whether it may change the mode of a thing of this owner, or remove it from a sticky directory."""
+        return self.uid == owner or bool(self.capabilities & CAP_FOWNER)
+
+    def may_give(self, owner: int, uid: int | None, gid: int | None) -> bool:
+        """Whether chown(2) may give a thing of this owner to ``uid`` and ``gid`` (None: as it is)."""
+        if self.capabilities & CAP_CHOWN:
+            return True
+        return uid in (None, owner) and (gid is None or (self.uid == owner and gid in (self.gid, *self.groups)))
 
 
 def _user_namespace(tid: int | str) -> str:

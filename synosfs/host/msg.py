@@ -96,6 +96,14 @@ def msgrcv_nowait(msqid: int, size: int, mtype: int, flags: int) -> tuple[int, b
     return _MTYPE.unpack_from(view)[0], view[_TYPE_BYTES : _TYPE_BYTES + length].tobytes()
 
 
+def msgrcv_blocking(msqid: int, size: int, mtype: int, flags: int) -> tuple[int, bytes]:
+    """As ``msgrcv_nowait``, sleeping until there is one. The buffer is the call's own: a thousand may sleep at once."""
+    buffer = ctypes.create_string_buffer(_TYPE_BYTES + max(size, 0))
+    length = checked(_msgrcv_blocking(msqid, buffer, size, mtype, flags))
+    view = memoryview(buffer).cast("B")
+    return _MTYPE.unpack_from(view)[0], view[_TYPE_BYTES : _TYPE_BYTES + length].tobytes()
+
+
 def msgrcv_empty_blocking(msqid: int, mtype: int, flags: int) -> int:
     """Receive with no room for data: sleeps until a message of the type comes, takes it only when it is empty.
 

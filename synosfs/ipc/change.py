@@ -2,6 +2,21 @@
 
 import os
 from dataclasses import dataclass
+from time import time_ns
+from typing import NamedTuple
+
+#: What differs from the present by less than this is now.
+_NOW_NS = 1_000_000_000
+
+
+class Named(NamedTuple):
+    """An object of the host's by its family (``mqueue``, ``semaphore``) and name, as a door may hand it to a call."""
+
+    family: str
+    name: bytes
+
+    def __str__(self) -> str:
+        return f"{self.family}:{self.name.decode('utf-8', 'backslashreplace')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +29,13 @@ class Change:
     size: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
+
+    def sets_times_only_to_now(self) -> bool:
+        """As touch(1) does, which who may write may do. FUSE tells the time and not that it was asked for as "now"."""
+        if self.mode is not None or self.uid is not None or self.gid is not None or self.size is not None:
+            return False
+        times = [time for time in (self.atime_ns, self.mtime_ns) if time is not None]
+        return all(abs(time_ns() - time) < _NOW_NS for time in times)
 
 
 def apply(change: Change, path: str, directory: int | None = None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from errno import EDQUOT, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, EPERM
 
 from synosfs.errors import SynosError
-from synosfs.host.credentials import CAP_FOWNER, Credentials
+from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
 
 #: The most names that one user may have here, as a disk quota.
@@ -34,7 +34,7 @@ class Fifo:
     mtime_ns: int = field(default_factory=time.time_ns)
     ctime_ns: int = field(default_factory=time.time_ns)
 
-    def change(self, change: Change) -> None:
+    def apply(self, change: Change) -> None:
         """chmod(2), chown(2), utimensat(2). Whether the caller may is decided before."""
         self.mode = self.mode if change.mode is None else change.mode & 0o7777
         self.uid = self.uid if change.uid is None else change.uid
@@ -86,18 +86,32 @@ class FifoRegistry:
         self._fifos[new_name] = self._fifos.pop(name)
         fifo.ctime_ns = time.time_ns()
 
-    def change_owner(self, fifo: Fifo, uid: int) -> None:
-        """Keep the count by user right when a FIFO gets another owner; one without a name counts for nobody."""
-        if fifo in self._fifos.values():
+    def name_of(self, fifo: Fifo) -> str | None:
+        """The FIFO's name, if it still has one."""
+        return next((name for name, found in self._fifos.items() if found is fifo), None)
+
+    def change(self, name: str, change: Change, caller: Credentials) -> None:
+        """chmod(2), chown(2), utimensat(2). EPERM: not the owner; who may write may set the times to now. ENOENT."""
+        fifo = self._found(name)
+        if not caller.may_change(fifo.uid) and not (change.sets_times_only_to_now() and _writable(fifo, caller)):
+            raise SynosError(EPERM, f"pipes/{name} belongs to user {fifo.uid}")
+        if not caller.may_give(fifo.uid, change.uid, change.gid):
+            raise SynosError(EPERM, f"giving pipes/{name} away takes CAP_CHOWN, or for a group that you are in it")
+        if change.uid is not None:
             self._forget_owner(fifo.uid)
-            self._of_user[uid] += 1
+            self._of_user[change.uid] += 1
+        fifo.apply(change)
 
     def _owned(self, name: str, caller: Credentials) -> Fifo:
+        fifo = self._found(name)
+        if not caller.may_change(fifo.uid):
+            raise SynosError(EPERM, f"pipes/{name} belongs to user {fifo.uid}, and pipes/ is sticky")
+        return fifo
+
+    def _found(self, name: str) -> Fifo:
         fifo = self._fifos.get(name)
         if fifo is None:
             raise SynosError(ENOENT, f"no FIFO {name} in pipes/")
-        if caller.uid != fifo.uid and not caller.capabilities & CAP_FOWNER:
-            raise SynosError(EPERM, f"pipes/{name} belongs to user {fifo.uid}, and pipes/ is sticky")
         return fifo
 
     def _check_free(self, name: str) -> None:
@@ -112,6 +126,12 @@ class FifoRegistry:
         self._of_user[uid] -= 1
         if not self._of_user[uid]:
             del self._of_user[uid]
+
+
+def _writable(fifo: Fifo, caller: Credentials) -> bool:
+    if caller.uid == fifo.uid:
+        return bool(fifo.mode & 0o200)
+    return bool(fifo.mode & (0o020 if fifo.gid in (caller.gid, *caller.groups) else 0o002))
 
 
 def is_reserved(name: str) -> bool:

@@ -25,6 +25,7 @@ from synosfs.host import file as host_file
 from synosfs.host import procfs, rights
 from synosfs.host.credentials import Credentials
 from synosfs.host.file import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
+from synosfs.ipc.change import Change, apply
 
 #: Flags of open(2) that are honoured; O_CLOEXEC is the descriptor's, O_NONBLOCK the description's.
 OPEN_FLAGS = (
@@ -100,6 +101,33 @@ def unlink(place: Place, path: str) -> None:
             os.unlink(name, dir_fd=parent)
         except OSError as error:
             raise _explained(error, path) from None
+
+
+def rename(place: Place, path: str, new_path: str) -> None:
+    """rename(2) of a path of the process's to another."""
+    with _parent_of(place, path) as (parent, name), _parent_of(place, new_path) as (new_parent, new_name):
+        try:
+            os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
+        except OSError as error:
+            raise _explained(error, path) from None
+
+
+def change(place: Place, path: str, wanted: Change) -> None:
+    """Carry chmod(2), chown(2) and utimensat(2) out on what a path of the process's leads to. EDEADLK: into our own mount."""
+    with _directory_of(place, path) as (directory, name, resolve):
+        try:
+            found = host_file.openat2_blocking(directory, name, _PATH_ONLY, resolve)
+        except SynosError as error:
+            raise _explained(error, path) from None
+    try:
+        if os.fstat(found).st_dev == place.device:
+            raise SynosError(errno.EDEADLK, f"{path} is a file of this mount: change it there")
+        try:
+            apply(wanted, f"/proc/self/fd/{found}")
+        except OSError as error:
+            raise _explained(error, path) from None
+    finally:
+        os.close(found)
 
 
 @contextmanager

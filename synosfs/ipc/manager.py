@@ -6,7 +6,6 @@ published.
 """
 
 import os
-import threading
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from typing import Protocol
@@ -22,16 +21,6 @@ from synosfs.ipc.undo import UndoLedger
 _MOST = 1 << 16
 
 
-class _Thread(threading.local):
-    """The calling thread: its id, asked of the host once."""
-
-    def __init__(self) -> None:
-        self.tid = threading.get_native_id()
-
-
-_here = _Thread()
-
-
 class Actor(Hashable, Protocol):
     """A SynOS process, as far as this layer knows one."""
 
@@ -39,7 +28,7 @@ class Actor(Hashable, Protocol):
 
 
 class IPCManager:
-    """One for the mount. ``acted`` may be called from an avatar's thread too: it is one store."""
+    """One for the mount."""
 
     def __init__(self) -> None:
         self._daemon = os.getpid()
@@ -50,24 +39,31 @@ class IPCManager:
         self.mountpoint = ""
         self.device = -1
         self.notifier = Notifier()
+        #: The processes that the daemon's threads sleep for now, by thread. Those threads write here.
+        self.acting: dict[int, int] = {}
 
-    def acted(self, role: str, thing: Hashable, pid: int) -> None:
-        """``pid`` has done ``role`` (say ``msg_sent``) to ``thing`` (say an id), by a host call in this thread."""
+    def acted(self, role: str, thing: Hashable, pid: int, tid: int = 0) -> None:
+        """``pid`` has done ``role`` (say ``msg_sent``) to ``thing`` (say an id), by a host call in thread ``tid``."""
         actors = self._actors[role]
-        actors[thing] = pid, _here.tid
+        actors[thing] = pid, tid
         if len(actors) > _MOST:
             self._actors[role] = dict(list(actors.items())[_MOST // 2 :])
 
-    def was(self, role: str, thing: Hashable, pid: int) -> None:
-        """The host says that ``pid`` did it last, and a look of the daemon's own is about to change that."""
-        if pid != self._daemon:
+    def acted_first(self, role: str, thing: Hashable, pid: int) -> None:
+        """As ``acted``, unless it is known who did."""
+        if thing not in self._actors[role]:
             self.acted(role, thing, pid)
+
+    def was(self, role: str, thing: Hashable, pid: int) -> None:
+        """The host says that ``pid`` did it last, and the daemon itself is about to change that."""
+        if pid != self._daemon:
+            self.acted(role, thing, self.true_pid(role, thing, pid))
 
     def true_pid(self, role: str, thing: Hashable, pid: int) -> int:
         """The SynOS process that did it last, where the host's ``pid`` is the daemon's."""
         actor, thread = self._actors[role].get(thing, (pid, 0))
         # The host names the process, or the thread if it slept and was handed the message (ipc/msg.c, pipelined_send).
-        return actor if pid in (self._daemon, thread) else pid
+        return actor if pid in (self._daemon, thread) else self.acting.get(pid, pid)
 
     def with_true_pids(self, status: QueueStatus) -> QueueStatus:
         """The status of a queue with lspid and lrpid of the SynOS processes that used it."""

@@ -92,6 +92,15 @@ class MessageQueue(msgspec.Struct, frozen=True):
                 raise WouldBlock(errno.ENOMSG, message) from None
             raise self._explained(error, _RECEIVE, size=size) from None
 
+    def receive(self, size: int, mtype: int = 0, flags: int = 0) -> Message:
+        """msgrcv(2), sleeping in the host until a message matches: EIDRM, EINTR on a signal to this thread; E2BIG."""
+        # No message is larger than MSGMAX, so a larger buffer would only cost memory while the call sleeps.
+        room = size if size < 0 else min(size, max(_message_max(), 1))
+        try:
+            return Message(*host_msg.msgrcv_blocking(self.msqid, room, mtype, flags))
+        except SynosError as error:
+            raise self._explained(error, _RECEIVE, size=size) from None
+
     def wait_message(self, mtype: int = 0, flags: int = 0) -> Message | None:
         """Sleep until a message of the type is there, and leave it there.
 
@@ -220,6 +229,11 @@ def limits(command: int = IPC_INFO) -> Limits:
     buffer = host_msg.MsgInfo()
     highest = host_msg.msgctl(0, command, buffer)
     return Limits(highest, {name: getattr(buffer, name) for name, _ in host_msg.MsgInfo._fields_})
+
+
+def _message_max() -> int:
+    """kernel.msgmax: the most bytes of a message, as it is now."""
+    return limits().values["msgmax"]
 
 
 def _status(msqid: int, buffer: host_msg.MsqidDs) -> QueueStatus:

@@ -244,8 +244,8 @@ def get(key: int, nsems: int, flags: int) -> SemaphoreSet:
         raise SynosError(error.errno, reason.format(key=key & 0xFFFFFFFF, nsems=nsems)) from None
 
 
-def get_initialised(key: int, nsems: int, flags: int, values: Sequence[int]) -> tuple[SemaphoreSet, bool]:
-    """semget(2), and the values, if this call makes the set. Returns the set, and whether it was made.
+def get_initialised(key: int, nsems: int, flags: int, values: Sequence[int]) -> SemaphoreSet:
+    """semget(2), and the values, if this call makes the set.
 
     A new set has values of 0 and an otime of 0, and its maker needs two calls: the classic race (semget(2), BUGS).
     The protocol here is the one of the man pages: whoever makes the set (IPC_CREAT|IPC_EXCL) sets all values, and then
@@ -259,12 +259,12 @@ def get_initialised(key: int, nsems: int, flags: int, values: Sequence[int]) -> 
         raise SynosError(errno.EINVAL, f"init wants a value for each of the {nsems} semaphores, not {len(values)}")
     for _ in range(_MOST_TRIES):
         try:
-            return _made(get(key, nsems, flags | IPC_CREAT | IPC_EXCL), values), True
+            return _made(get(key, nsems, flags | IPC_CREAT | IPC_EXCL), values)
         except SynosError as error:
             if error.errno != errno.EEXIST or flags & IPC_EXCL:
                 raise
         try:
-            return get(key, nsems, flags & ~IPC_CREAT), False
+            return get(key, nsems, flags & ~IPC_CREAT)
         except SynosError as error:
             if error.errno != errno.ENOENT:
                 raise

@@ -16,10 +16,7 @@ from typing import NamedTuple
 from synosfs.errors import SynosError
 from synosfs.host import shm as host_shm
 from synosfs.host.abi import (
-    IPC_CREAT,
-    IPC_EXCL,
     IPC_INFO,
-    IPC_PRIVATE,
     IPC_RMID,
     IPC_SET,
     IPC_STAT,
@@ -36,9 +33,6 @@ from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private, table_of
 #: bytes (the address space has 128 TiB; a segment without reservation may claim any size).
 _MOST_ATTACHED = 32_768
 _MOST_BYTES = 64 << 40
-
-#: How often to try when a key comes and goes between two calls.
-_ATTEMPTS = 16
 
 
 class SegmentStatus(NamedTuple):
@@ -212,28 +206,8 @@ _GET = {
 }
 
 
-def get(key: int, size: int, flags: int) -> tuple[Segment, bool]:
-    """shmget(2): find or make the segment of ``key``; and whether it was made. IPC_PRIVATE is always new.
-
-    IPC_CREAT alone does not tell whether it made one, so it is asked for as two questions.
-    """
-    if key == IPC_PRIVATE or not flags & IPC_CREAT or flags & IPC_EXCL:
-        return _get(key, size, flags), key == IPC_PRIVATE or bool(flags & IPC_CREAT)
-    for _ in range(_ATTEMPTS):
-        try:
-            return _get(key, size, flags | IPC_EXCL), True
-        except SynosError as error:
-            if error.errno != errno.EEXIST:
-                raise
-        try:
-            return _get(key, size, flags & ~IPC_CREAT), False
-        except SynosError as error:
-            if error.errno != errno.ENOENT:  # it went in between
-                raise
-    return _get(key, size, flags), False
-
-
-def _get(key: int, size: int, flags: int) -> Segment:
+def get(key: int, size: int, flags: int) -> Segment:
+    """shmget(2): find or make the segment of ``key``. IPC_PRIVATE is always new."""
     try:
         return Segment(host_shm.shmget(key, size, flags))
     except SynosError as error:
@@ -244,7 +218,7 @@ def _get(key: int, size: int, flags: int) -> Segment:
 def find(key: int) -> Segment:
     """The segment of ``key``, whatever its permissions. ENOENT when there is none; IPC_PRIVATE names none."""
     refuse_private(key)
-    return _get(key, 0, 0)
+    return get(key, 0, 0)
 
 
 def stat_slot(slot: int, command: int = SHM_STAT) -> SegmentStatus:

@@ -41,13 +41,16 @@ class Attachment:
     end: int
     memory: Attached
     flags: int
-    acted: Callable[[], None]
 
 
 class AddressSpace:
-    """The attachments of one process, in the order of their addresses; they never overlap. For the trio thread."""
+    """The attachments of one process, in the order of their addresses; they never overlap. For the trio thread.
 
-    def __init__(self) -> None:
+    ``used`` is told the shmid at every attach and detach, as the host sets lpid.
+    """
+
+    def __init__(self, used: Callable[[int], None]) -> None:
+        self.used = used
         self._attachments: list[Attachment] = []
         self._full_to = BASE  # nothing is free from BASE to here, so that is where to look for the lowest free place
 
@@ -57,12 +60,11 @@ class AddressSpace:
     def __len__(self) -> int:
         return len(self._attachments)
 
-    def attach(self, segment: Segment, address: int, flags: int, acted: Callable[[], None]) -> int:
+    def attach(self, segment: Segment, address: int, flags: int) -> int:
         """shmat(2): the address. The segment is attached with the calling thread's rights.
 
-        ``acted`` is called at every attach and detach, as the host sets lpid. EINVAL: unaligned without SHM_RND,
-        overlapping without SHM_REMAP, SHM_REMAP without an address, no such segment. ENOMEM: no room. EPERM: below
-        vm.mmap_min_addr. EACCES.
+        EINVAL: unaligned without SHM_RND, overlapping without SHM_REMAP, SHM_REMAP without an address, no such segment.
+        ENOMEM: no room. EPERM: below vm.mmap_min_addr. EACCES.
         """
         if len(self._attachments) >= _MOST:
             raise SynosError(errno.ENOMEM, f"{_MOST} segments are attached already; detach some")
@@ -79,10 +81,10 @@ class AddressSpace:
         if _pages(memory.size) != size:
             memory.detach()
             raise SynosError(errno.EIDRM, f"segment {segment.shmid} was removed")
-        acted()
+        self.used(segment.shmid)
         for attachment in overlapped:
             self.detach(attachment.address)
-        self._attachments.insert(self._after(start), Attachment(start, start + size, memory, flags, acted))
+        self._attachments.insert(self._after(start), Attachment(start, start + size, memory, flags))
         if start <= self._full_to < start + size:
             self._full_to = start + size
         return start
@@ -95,10 +97,10 @@ class AddressSpace:
         attachment = self._attachments.pop(index)
         self._full_to = min(self._full_to, max(attachment.address, BASE))
         attachment.memory.detach()
-        attachment.acted()
+        self.used(attachment.memory.shmid)
 
     def read(self, address: int, size: int) -> bytes:
-        """The bytes from ``address`` on, up to the first that is not attached. EIO when that is the first of all."""
+        """The bytes from ``address`` on, up to the first that is not attached. EFAULT when that is the first of all."""
         pieces = []
         while size > 0 and (attachment := self._at(address)):
             within = min(size, attachment.end - address)
@@ -111,7 +113,8 @@ class AddressSpace:
         return b"".join(pieces)
 
     def write(self, address: int, data: bytes) -> int:
-        """Write from ``address`` on, up to the first byte that cannot be; how many. EIO when that is the first of all.
+        """Write from ``address`` on, up to the first byte that cannot be; how many. EFAULT when that is the
+        first of all.
 
         What is attached with SHM_RDONLY cannot be written.
         """
@@ -182,5 +185,5 @@ def _pages(size: int) -> int:
 
 def _unmapped(address: int) -> SynosError:
     return SynosError(
-        errno.EIO, f"nothing is attached at {address:#x}, or not for writing; see attach beside this file"
+        errno.EFAULT, f"nothing is attached at {address:#x}, or not for writing; see attach beside this file"
     )

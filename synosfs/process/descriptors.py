@@ -61,6 +61,11 @@ class Description:
         return self.host_fd >= 0
 
     @property
+    def is_ipc(self) -> bool:
+        """Whether its use is interprocess communication: all but files, and streams of which nobody knows."""
+        return self.file_type not in ("file", "standard")
+
+    @property
     def permissions(self) -> str:
         return "r" * self.readable + "w" * self.writable
 
@@ -121,6 +126,11 @@ class DescriptorTable:
             description.ipc_id,
             description.path,
         )
+
+    def find(self, number: int) -> Description | None:
+        """What the number stands for, if it is open."""
+        slot = self._slots.get(number)
+        return None if slot is None else slot.description
 
     def get(self, number: int, file_type: str = "") -> Description:
         """What the number stands for. EBADF when it is not open, or is not of the type asked for."""

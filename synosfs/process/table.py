@@ -13,11 +13,13 @@ import os
 import select
 from collections.abc import Callable, Iterator
 from errno import EAGAIN, EMFILE, ENFILE, ENOENT, ESRCH
+from functools import partial
 
 import trio
 
 from synosfs.errors import SynosError
 from synosfs.host import procfs
+from synosfs.ipc.manager import IPCManager
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import DescriptorTable
@@ -28,7 +30,9 @@ log = logging.getLogger(__name__)
 class Process:
     """One live SynOS process."""
 
-    def __init__(self, table: "ProcessTable", pid: int, pidfd: int, stat: procfs.Stat) -> None:
+    def __init__(
+        self, table: "ProcessTable", pid: int, pidfd: int, stat: procfs.Stat, used: Callable[[int], None]
+    ) -> None:
         self._table = table
         self.pid = pid
         self.pidfd = pidfd
@@ -39,7 +43,7 @@ class Process:
         self.errors = 0
         self.bytes = 0
         self.ended = False
-        self.address_space = AddressSpace()
+        self.address_space = AddressSpace(used)
         self._avatar: Avatar | None = None
         self._descriptors: DescriptorTable | None = None
         self._death = select.poll()
@@ -109,7 +113,8 @@ class Process:
 class ProcessTable:
     """Every SynOS process, by pid. Used from the trio thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, books: IPCManager) -> None:
+        self._books = books
         self._processes: dict[int, Process] = {}
         self._by_pidfd: dict[int, Process] = {}
         self._deaths = select.epoll()
@@ -180,7 +185,8 @@ class ProcessTable:
                 raise SynosError(EAGAIN, message) from None
             raise ProcessLookupError(pid) from None
         try:
-            process = Process(self, pid, pidfd, procfs.stat(pid))
+            used = partial(self._books.acted, "shm_used", pid=pid)
+            process = Process(self, pid, pidfd, procfs.stat(pid), used)
             self._deaths.register(pidfd, select.EPOLLIN)
         except BaseException:
             os.close(pidfd)

@@ -51,9 +51,6 @@ MAX_BATCH = 1 << 16
 #: A piece that is a multiple of this may be a full stdio buffer, so more of its record may follow.
 _STDIO_BLOCK = 512
 
-#: The kernel splits a larger write into requests of 256 pages; the first is shorter when the buffer is not aligned.
-SPLIT_WRITE = 256 * 4096 - 4096
-
 #: The blank with the highest code.
 _BLANK = ord(" ")
 
@@ -68,9 +65,13 @@ class Record(msgspec.Struct):
 
 
 class RequestStream:
-    """The requests of one session, from the pieces in which they are written."""
+    """The requests of one session, from the pieces in which they are written.
 
-    def __init__(self) -> None:
+    A piece of at least ``full_piece`` bytes may be continued by the next, as its door hands them on.
+    """
+
+    def __init__(self, full_piece: int) -> None:
+        self._full_piece = full_piece
         self._pending = bytearray()
         #: How far ``_pending`` is known to hold no newline.
         self._searched = 0
@@ -97,7 +98,7 @@ class RequestStream:
                 # Several objects, a part of one, or a bad one: the way below finds out where each ends.
         self._pending += piece
         size = len(piece)
-        return self._records(more=(size > 0 and size % _STDIO_BLOCK == 0) or size >= SPLIT_WRITE)
+        return self._records(more=(size > 0 and size % _STDIO_BLOCK == 0) or size >= self._full_piece)
 
     def finish(self) -> list[Record]:
         """What is pending, as it stands: nothing will be added to it."""

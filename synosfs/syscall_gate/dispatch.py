@@ -1,46 +1,64 @@
 """SyscallDispatcher: from a request to its reply.
 
 The straight path: find the row, bind the arguments, call the handler with the caller's rights, make a reply. A handler
-answers at once, or says how it wants to wait; only then is anything awaited, and the call is parked. The dispatcher
-keeps the statistics and turns every SynosError into a reply; nothing else may come out of a handler.
+answers at once, or says how it wants to wait; only then is anything awaited, and the call is parked. Whatever comes out
+of a handler becomes a reply, and every call that has ended, however it did, passes ``_complete``: statistics, the books
+and those who look on hang there and nowhere else.
+
+``run_all`` is the one runner of many requests; a ``Turn`` is what they share: the slice of time after which others are
+let in, and the cap on what their replies hold.
 """
 
+import logging
 import time
-from collections.abc import Callable, Sequence
-from errno import EAGAIN, ECANCELED, EIO, ENOBUFS, ETIMEDOUT
+from collections.abc import Callable, Iterable, Sequence
+from errno import EAGAIN, ECANCELED, EIO, ENOBUFS
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import rights
+from synosfs.ipc.manager import IPCManager
+from synosfs.process.descriptors import Description
 from synosfs.syscall_gate import table
-from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar, Parking
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.effects import Effect
+from synosfs.syscall_gate.observers import Completed, Observers
+from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
-from synosfs.syscall_gate.spec import Bound, Row, binder
+from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
+from synosfs.syscall_gate.waiting import Blocking, InThread, OnAvatar, Until, WhenReady
 
-#: A long batch, or a write of many requests, lets others in after this long, in nanoseconds.
+log = logging.getLogger(__name__)
+
+#: Many requests let others in after this long, in nanoseconds.
 SLICE_NS = 2_000_000
 
-#: The most bytes that the replies of one session may hold unread, and those of one batch at all.
+#: The most bytes that the replies of one session may hold unread, and those of one write at all.
 MAX_REPLIES = 16 << 20
 
 #: The answer to what follows a call that was interrupted.
 NOT_RUN = Reply(-1, errno=ECANCELED, message="not run: a call before it was interrupted")
+_ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write hold 16 MiB already; write less at once")
 
 _perf = time.perf_counter_ns
 
-#: Calls whose native form has a time-out of its own and says EAGAIN when it passes (semop(2)).
-_TIMED_OUT_SAYS_EAGAIN = frozenset({"semop", "semtimedop"})
+#: A request as it came in, to the system call that it stands for (the commands of ``ctl``).
+Translate = Callable[[Request], Request]
 
 
 class _Call(NamedTuple):
-    """All that the hot path needs of a call, found by one look-up."""
+    """All that the hot path needs of a call, found by one look-up. ``data_at``: where its data stands among the values,
+    -1 when it takes none; ``object_at``: the descriptor that it is about, -1 when it is about none.
+    """
 
     row: Row
     handler: Callable[..., Any]
     bind: Callable[[Request], Bound]
     counter: CallCounter
-    data_at: int  # where its data stands among the values; -1: it takes none
+    effect: Effect | None
+    data_at: int
+    object_at: int
 
 
 class Waiting(NamedTuple):
@@ -50,143 +68,253 @@ class Waiting(NamedTuple):
     values: Sequence[Any]
     timeout: float | None
     blocking: Blocking
+    about: Description | None
+    ran_ns: int
+
+
+class Turn:
+    """What the requests of one write share: since when they hold the daemon (a slice at a time), how many bytes their
+    replies hold, and, once no more of them is to be run, the reply that the rest gets.
+    """
+
+    __slots__ = ("_caller", "_parking", "began_ns", "held", "stopped")
+
+    def __init__(self, parking: Parking, caller: Caller) -> None:
+        self._parking = parking
+        self._caller = caller
+        self.begin()
+
+    def begin(self) -> None:
+        """A new write: what was before it is forgotten, a signal included."""
+        self._caller.interrupted = False
+        self.began_ns = _perf()
+        self.held = 0
+        self.stopped: Reply | None = None
+
+    def hold(self, size: int) -> None:
+        """The replies so far take this many bytes."""
+        self.held = size
+        if size > MAX_REPLIES:
+            self.stopped = self.stopped or _ENOUGH
+
+    def is_due(self) -> bool:
+        return _perf() - self.began_ns > SLICE_NS
+
+    async def let_others_in(self) -> None:
+        """The slice is over: whoever has waited for the daemon is served now."""
+        await self._parking.let_others_in(self._caller)
+        if self._caller.interrupted:
+            self.stopped = NOT_RUN
+        self.began_ns = _perf()
 
 
 class SyscallDispatcher:
     """Runs requests. One for the mount; used from the trio thread only."""
 
-    def __init__(self, parking: Parking, statistics: SyscallStatistics) -> None:
+    def __init__(self, parking: Parking, statistics: SyscallStatistics, books: IPCManager) -> None:
         self.parking = parking
         self.statistics = statistics
+        self.observers = Observers()
+        self._books = books
         self._calls: dict[str | int, _Call] = {}
         for row in table.ROWS:
             kinds = [param.kind.label for param in row.params]
-            data_at = kinds.index("data") if "data" in kinds else -1
-            call = _Call(row, row.handler, binder(row), statistics.counter(row.name, ipc=table.is_ipc(row)), data_at)
+            data_at = kinds.index("data") if "data" in kinds and not row.moves_ret else -1
+            object_at = row.about.place if row.about is not None and row.about.kind == BY_DESCRIPTOR else -1
+            counter = statistics.counter(row.name, ipc=row.is_ipc)
+            call = _Call(row, row.handler, binder(row), counter, row.effect, data_at, object_at)
             self._calls[row.name] = call
             if row.number is not None:
                 self._calls[row.number] = call
         self._unknown = statistics.counter("unknown")
 
+    def turn(self, caller: Caller) -> Turn:
+        """What the requests of one write are to share; see ``run_all``."""
+        return Turn(self.parking, caller)
+
     async def call(self, caller: Caller, request: Request) -> Reply:
         """Answer one request."""
-        answer = self.begin(caller, request)
-        return answer if isinstance(answer, Reply) else await self.finish(caller, answer)
+        answer = self._begin(caller, request)
+        return answer if isinstance(answer, Reply) else await self._finish(caller, answer)
 
     async def called(self, caller: Caller, request: Request) -> Reply:
         """As ``call``; the error of a call that failed is raised."""
-        answer = self.begin(caller, request)
-        reply = answer if isinstance(answer, Reply) else await self.finish(caller, answer)
+        reply = await self.call(caller, request)
         if reply.errno:
             raise SynosError(reply.errno, reply.message)
         return reply
 
-    async def call_all(self, caller: Caller, requests: list[Request]) -> list[Reply]:
-        """Answer a batch in order. A signal ends it: a call that waits answers EINTR, what follows is not run."""
+    async def run_all(
+        self,
+        caller: Caller,
+        requests: Iterable[Request],
+        turn: Turn,
+        *,
+        translate: Translate | None = None,
+        until_error: bool = False,
+    ) -> list[Reply]:
+        """Answer many in order, in slices: a reply to each, or with ``until_error`` up to the first that fails.
+
+        A signal ends it: a call that waits answers EINTR, and what follows is not run. Neither is what comes once the
+        replies hold too much. One that cannot be translated gets its error and hurts no other.
+        """
         replies: list[Reply] = []
-        held = 0
-        begin, began = self.begin, _perf()
+        begin = self._begin
         for request in requests:
-            reply = begin(caller, request)
+            if turn.stopped is not None:
+                replies.append(turn.stopped)
+                if until_error:
+                    break
+                continue
+            reply = begin(caller, request) if translate is None else self._translated(caller, request, translate)
             if not isinstance(reply, Reply):
-                reply = await self.finish(caller, reply)
+                reply = await self._finish(caller, reply)
                 if caller.interrupted or reply.errno == ECANCELED:
-                    return [*replies, reply, *[NOT_RUN] * (len(requests) - len(replies) - 1)]
+                    turn.stopped = NOT_RUN
             replies.append(reply)
             if reply.data is not None:
-                held += len(reply.data)
-                if held > MAX_REPLIES:
-                    message = "not run: the replies of this batch hold 16 MiB already; make smaller batches"
-                    return replies + [Reply(-1, errno=ENOBUFS, message=message)] * (len(requests) - len(replies))
-            if _perf() - began > SLICE_NS:
-                await self.parking.let_others_in(caller)
-                if caller.interrupted:
-                    return replies + [NOT_RUN] * (len(requests) - len(replies))
-                began = _perf()
+                turn.held += len(reply.data)
+                if turn.held > MAX_REPLIES:
+                    turn.stopped = _ENOUGH
+            if _perf() - turn.began_ns > SLICE_NS:
+                await turn.let_others_in()
+            if until_error and reply.errno:
+                break
         return replies
 
-    def begin(self, caller: Caller, request: Request) -> Reply | Waiting:
+    def _translated(self, caller: Caller, request: Request, translate: Translate) -> Reply | Waiting:
+        try:
+            translated = translate(request)
+        except Exception as error:  # as in _begin: a bug of ours is one request's answer
+            began = _perf()
+            return self._complete(None, caller, (), _failed(error), _perf() - began)
+        return self._begin(caller, translated)
+
+    def _begin(self, caller: Caller, request: Request) -> Reply | Waiting:
         """Answer without waiting, or say how to wait. This is the hot path: no coroutine, no thread."""
         began = _perf()
         call = self._calls.get(request.call)
-        counter = self._unknown if call is None else call.counter
+        values: Sequence[Any] = ()
+        about = None
         try:
             if call is None:
                 table.find(request.call)  # raises: says what is wrong with the name
                 raise AssertionError(request.call)
+            values, timeout = call.bind(request)
+            if call.object_at >= 0:
+                about = caller.descriptors.find(values[call.object_at])
             if caller.credentials is rights.OWN:
-                answer = _run(call, caller, request)
+                answer = _run(call, caller, values)
             else:
                 with rights.acting_as(caller.credentials):
-                    answer = _run(call, caller, request)
-        except OSError as error:
-            answer = self._failed(caller, counter, error)
+                    answer = _run(call, caller, values)
+        except Exception as error:  # a bug of ours must cost this request and no other
+            return self._complete(call, caller, values, _failed(error), _perf() - began, about=about)
         if isinstance(answer, Reply):
-            counter.add(_perf() - began)
-            caller.process.calls += 1
-        return answer
+            return self._complete(call, caller, values, answer, _perf() - began, about=about)
+        return Waiting(call, values, timeout, answer, about, _perf() - began)
 
-    async def finish(self, caller: Caller, waiting: Waiting) -> Reply:
+    async def _finish(self, caller: Caller, waiting: Waiting) -> Reply:
         """Park the call until it has an answer."""
-        (row, _, _, counter, _), values, timeout, blocking = waiting
-        timed_out = EAGAIN if row.name in _TIMED_OUT_SAYS_EAGAIN else ETIMEDOUT
+        call, values, timeout, blocking, about, ran_ns = waiting
+        parked_at, tid = _perf(), 0
         try:
-            answer = await self.parking.wait(caller, described(row, values), blocking, timeout, timed_out)
+            with self.parking.parked(caller, described(call.row, values)) as parked:
+                try:
+                    answer = await self.parking.wait(parked, blocking, timeout, call.row.timed_out)
+                finally:
+                    tid = parked.tid
             reply = answer if isinstance(answer, Reply) else Reply(answer)
-            if reply.data is not None:
-                counter.bytes += len(reply.data)
-        except OSError as error:
-            reply = self._failed(caller, counter, error)
-        counter.add_blocked()
-        caller.process.calls += 1
+        except Exception as error:  # as in _begin
+            reply = _failed(error)
+        self._complete(call, caller, values, reply, ran_ns, _perf() - parked_at, about, tid)
+        self._books.acting.pop(tid, None)
         return reply
 
-    def _failed(self, caller: Caller, counter: CallCounter, error: OSError) -> Reply:
-        # Not a SynosError: the daemon's own want of descriptors or memory. Its errno is as true for the caller.
-        number = error.errno or EIO
-        counter.errnos[number] += 1
-        caller.process.errors += 1
-        return Reply(-1, errno=number, message=error.message if isinstance(error, SynosError) else str(error))
+    def _complete(
+        self,
+        call: _Call | None,
+        caller: Caller,
+        values: Sequence[Any],
+        reply: Reply,
+        ran_ns: int,
+        parked_ns: int | None = None,
+        about: Description | None = None,
+        tid: int = 0,
+    ) -> Reply:
+        """The one point of completion: every call that has ended comes by, once. ``about`` is the open thing that it
+        was about, if it named a descriptor; ``tid`` the host thread that slept for it.
+        """
+        counter, moved = self._unknown, 0
+        process = caller.process
+        process.calls += 1
+        if call is not None:
+            counter = call.counter
+            if not reply.errno:
+                if reply.data is not None:
+                    moved = len(reply.data)
+                elif call.data_at >= 0:
+                    moved = len(values[call.data_at])
+                elif call.row.moves_ret:
+                    moved = reply.ret
+                counter.bytes += moved
+                process.bytes += moved
+                if call.effect is not None:
+                    call.effect(self._books, process, tid, values, reply)
+            if about is not None and about.is_ipc:
+                counter.ipc_by_descriptor += 1
+        if reply.errno:
+            counter.errnos[reply.errno] += 1
+            process.errors += 1
+        if parked_ns is None:
+            counter.add(ran_ns)
+        else:
+            counter.add_parked(parked_ns)
+        if self.observers:
+            row = None if call is None else call.row
+            self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))
+        return reply
 
 
-def _run(call: _Call, caller: Caller, request: Request) -> Reply | Waiting:
-    """Bind, handle, and if the handler would wait, attempt once. Runs with the caller's rights."""
-    _, handler, bind, counter, data_at = call
-    values, timeout = bind(request)
-    answer = handler(caller, *values)
+def _failed(error: Exception) -> Reply:
+    if isinstance(error, SynosError):
+        return Reply(-1, errno=error.errno, message=error.message)
+    if isinstance(error, OSError):  # the daemon's own want of descriptors or memory: as true for the caller
+        return Reply(-1, errno=error.errno or EIO, message=str(error))
+    log.error("a call fails for a reason of our own", exc_info=error)
+    return Reply(-1, errno=EIO, message=f"an error of synosfs itself ({type(error).__name__}); its log tells more")
+
+
+def _run(call: _Call, caller: Caller, values: Sequence[Any]) -> Reply | Blocking:
+    """Handle, and if the handler would wait and left the first try to us, try once. Runs with the caller's rights."""
+    answer = call.handler(caller, *values)
     # By exact type where it can be: isinstance(answer, Reply) is slow when it is none.
-    if type(answer) is not Reply and not isinstance(answer, int):
-        blocking = answer
-        if blocking.attempt is None:
-            # Made by the avatar from the start is not waiting: the handler has seen to nonblock.
-            waiting = Waiting(call, values, timeout, blocking)
-            return waiting if isinstance(blocking, OnAvatar) else _must_wait(waiting, caller)
+    if type(answer) is Reply:
+        return answer
+    if isinstance(answer, int):
+        return Reply(answer)
+    assert call.row.waits, f"{call.row.name} may not wait, and its handler does"
+    blocking: InThread | OnAvatar | WhenReady | Until = answer
+    if isinstance(blocking, OnAvatar):
+        return blocking
+    if blocking.attempt is not None:
         try:
             answer = blocking.attempt()
         except WouldBlock:
-            return _must_wait(Waiting(call, values, timeout, blocking), caller)
-    if data_at >= 0:
-        counter.bytes += len(values[data_at])
-    if type(answer) is not Reply:
-        return Reply(answer)
-    if answer.data is not None:
-        counter.bytes += len(answer.data)
-    return answer
-
-
-def _must_wait(waiting: Waiting, caller: Caller) -> Waiting:
+            pass
+        else:
+            return answer if type(answer) is Reply else Reply(answer)
     if caller.nonblock:
-        name = waiting.call.row.name
-        raise SynosError(EAGAIN, f"{name} would wait, and this session was opened with O_NONBLOCK")
-    return waiting
+        raise SynosError(EAGAIN, f"{call.row.name} would wait, and this session was opened with O_NONBLOCK")
+    return blocking
 
 
 def described(row: Row, values: Sequence[Any]) -> str:
     """A call as strace writes it, for people: ``msgrcv(3, 8192, 0, 0)``."""
-    return f"{row.name}({', '.join(_shown(value) for value in values if value is not None)})"
+    return f"{row.name}({', '.join(_described(value) for value in values if value is not None)})"
 
 
-def _shown(value: Any) -> str:
+def _described(value: Any) -> str:
     if isinstance(value, bytes):
         text = value[:32].decode("utf-8", "backslashreplace")
         return repr(text) + "..." * (len(value) > 32)

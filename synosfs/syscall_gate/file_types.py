@@ -16,8 +16,9 @@ from synosfs.host import file as host_file
 from synosfs.ipc import file, pipe
 from synosfs.ipc.file import Place
 from synosfs.process.descriptors import Description
-from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar, WhenReady
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import MAX_DATA, Reply
+from synosfs.syscall_gate.waiting import Blocking, OnAvatar, WhenReady
 
 Answer = int | Reply | Blocking
 
@@ -32,8 +33,7 @@ class FileType(NamedTuple):
 
 def place_of(caller: Caller) -> Place:
     process, ipc = caller.process, caller.ipc
-    own = caller.tid == caller.waiter  # and not another process, on proc/<pid>/syscall
-    return Place(process.pid, process.pidfd, caller.credentials, own, ipc.mountpoint, ipc.device)
+    return Place(process.pid, process.pidfd, caller.credentials, caller.own, ipc.mountpoint, ipc.device)
 
 
 def data_reply(data: bytes) -> Reply:
@@ -95,7 +95,7 @@ def _file_call(caller: Caller, description: Description, call: Callable[[int], A
         description.offset = pipe.lseek(description.host_fd, 0, abi.SEEK["SEEK_CUR"])
         return answer
 
-    return OnAvatar(None, lambda: call(description.host_fd), finish, description)
+    return OnAvatar(lambda: call(description.host_fd), description=description, finish=finish)
 
 
 def _read_file(caller: Caller, description: Description, size: int) -> Answer:
@@ -123,7 +123,7 @@ def _standard_call(
         with file.standard_stream(place_of(caller), description.thing, access) as host_fd:
             return call(host_fd)
 
-    return OnAvatar(None, use, description=description)
+    return OnAvatar(use, description=description)
 
 
 def _read_standard(caller: Caller, description: Description, size: int) -> Answer:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from synosfs.host import abi
+from synosfs.ipc.change import Named
 from synosfs.ipc.sysv_sem import Operation
-from synosfs.process.descriptors import Description
 
 Convert = Callable[[Any], Any]
 
@@ -231,8 +231,10 @@ _SEM_COMMANDS = _IPC_COMMANDS | {
 }
 
 
-def _path(value: Any) -> str:
-    """A path; bytes that are not UTF-8 as surrogates, as os.fsdecode has them."""
+def _path(value: Any) -> str | Named:
+    """A path; bytes that are not UTF-8 as surrogates, as os.fsdecode has them. A door may hand over an object."""
+    if isinstance(value, Named):
+        return value
     path = _data(value)
     if b"\0" in path:
         raise BadArgument(f"wants a path, which has no byte 0, not {shown(path)}")
@@ -252,11 +254,6 @@ def _object_name(value: Any) -> bytes:
     if b"\0" in name:
         raise BadArgument("holds a byte 0, which ends a name")
     return name
-
-
-def _open_object(value: Any) -> int | Description:
-    """A descriptor's number; a file of the mount that is open on an object hands its description over as it is."""
-    return value if isinstance(value, Description) else int(_ranged(32)(value))
 
 
 _POSIX_FLAGS = {
@@ -287,7 +284,6 @@ KINDS: dict[str, Kind] = {
     "sem_command": Kind("command", _named_number(_SEM_COMMANDS)),
     "timeout": Kind("seconds", _timeout),
     "name": Kind("name", _object_name),
-    "object": Kind("descriptor", _open_object),
     "posix_flags": Kind("flags", _flags(_POSIX_FLAGS)),
     "notification": Kind("notification", _named_number(_NOTIFICATIONS | {"NULL": abi.SIGEV_CANCEL})),
     "clock": Kind("clock", _named_number(abi.CLOCKS)),

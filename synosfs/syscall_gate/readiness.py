@@ -24,7 +24,7 @@ from synosfs.host.credentials import Credentials
 from synosfs.ipc.posix_sem import Semaphore
 from synosfs.ipc.sysv_msg import MessageQueue
 from synosfs.ipc.sysv_sem import SemaphoreSet
-from synosfs.syscall_gate.parking import Parking
+from synosfs.syscall_gate.caller import Watchers
 
 IN = select.POLLIN | select.POLLRDNORM
 OUT = select.POLLOUT | select.POLLWRNORM
@@ -50,7 +50,7 @@ class Source(Protocol):
 class QueueSource:
     """A System V message queue; ``mtype`` selects the messages that count as input."""
 
-    def __init__(self, parking: Parking, credentials: Credentials, queue: MessageQueue, mtype: int = 0) -> None:
+    def __init__(self, parking: Watchers, credentials: Credentials, queue: MessageQueue, mtype: int = 0) -> None:
         self._parking = parking
         self._credentials = credentials
         self._queue = queue
@@ -106,7 +106,7 @@ class SemaphoreSource:
     """
 
     def __init__(
-        self, parking: Parking, credentials: Credentials, semaphores: SemaphoreSet, num: int | None = None
+        self, parking: Watchers, credentials: Credentials, semaphores: SemaphoreSet, num: int | None = None
     ) -> None:
         self._parking = parking
         self._credentials = credentials

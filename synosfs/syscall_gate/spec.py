@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError
+from synosfs.syscall_gate.effects import Effect
 from synosfs.syscall_gate.kinds import KINDS, BadArgument, Kind, parse_int, seconds, shown, suggestion
 from synosfs.syscall_gate.record import Bare, Request
 
@@ -31,8 +32,24 @@ class _Required:
 REQUIRED: Any = _Required()
 
 
+#: The kind of what a descriptor stands for, whatever that is.
+BY_DESCRIPTOR = "descriptor"
+
+#: Families whose every call is interprocess communication. One of ``file`` is when its descriptor is of such a thing.
+_IPC_FAMILIES = frozenset({"msg", "sem", "shm", "mq", "posix_sem", "posix_shm", "pipe"})
+
+
+class About(NamedTuple):
+    """The object that a call is about: its kind, and which value names it (-1: the return value does)."""
+
+    kind: str
+    place: int
+
+
 class Row(NamedTuple):
-    """One call: x86-64 number or None, name, handler, parameters, whether it may block, one line of help.
+    """One call, and all that is special about it: x86-64 number or None, name, handler, parameters, family, the object
+    that it is about, whether it may wait and with which errno its time-out ends that, whether its return value counts
+    the bytes that it moved, what its success leaves in the books, one line of help.
 
     ``variadic`` is the place of the parameter that takes all words from there on, -1 without one; those behind it are
     given by name, or stand in place behind a list.
@@ -42,9 +59,19 @@ class Row(NamedTuple):
     name: str
     handler: Callable[..., Any]
     params: tuple[Param, ...]
-    blocks: bool
+    family: str
+    about: About | None
+    waits: bool
+    timed_out: int
+    moves_ret: bool
+    effect: Effect | None
     help: str
     variadic: int = -1
+
+    @property
+    def is_ipc(self) -> bool:
+        """Whether it is interprocess communication by its name alone."""
+        return self.family in _IPC_FAMILIES
 
     def usage(self) -> str:
         """The text form, as ``help`` prints it: ``msgrcv msqid size [mtype] [flags]``."""
@@ -56,11 +83,23 @@ class Row(NamedTuple):
 
 
 def row(
-    number: int | None, name: str, handler: Callable[..., Any], parameters: str = "", *, blocks: bool = False, help: str
+    number: int | None,
+    name: str,
+    handler: Callable[..., Any],
+    parameters: str = "",
+    *,
+    family: str = "ctl",
+    about: str = "",
+    waits: bool = False,
+    timed_out: int = errno.ETIMEDOUT,
+    moves_ret: bool = False,
+    effect: Effect | None = None,
+    help: str,
 ) -> Row:
     """A row from its short form: ``"msqid:int cmd:msg_command mode:int? flags:msg_flags=0"``.
 
-    ``=`` gives a default; ``?`` makes the argument optional, and None when it is not given.
+    ``=`` gives a default; ``?`` makes the argument optional, and None when it is not given. ``about`` is
+    ``kind:parameter``, or ``kind:ret`` for what the return value names.
     """
     params = []
     for item in parameters.split():
@@ -69,8 +108,11 @@ def row(
         kind = KINDS[kind_name]
         default = kind.convert(Bare(default_text.encode())) if default_text else REQUIRED
         params.append(Param(param, kind, None if label[-1] == "?" else default))
+    names = [param.name for param in params]
+    kind_of, _, named = about.partition(":")
+    thing = About(kind_of, -1 if named == "ret" else names.index(named)) if about else None
     variadic = next((place for place, param in enumerate(params) if param.kind.variadic), -1)
-    return Row(number, name, handler, tuple(params), blocks, help, variadic)
+    return Row(number, name, handler, tuple(params), family, thing, waits, timed_out, moves_ret, effect, help, variadic)
 
 
 Bound = tuple[list[Any], float | None]

@@ -33,12 +33,18 @@ class CallRecord:
 class CallCounter:
     """The running figures of one call. The dispatcher adds to the fields directly: this is its hot path."""
 
-    __slots__ = ("blocked", "buckets", "bytes", "errnos", "ipc", "most", "name", "nanoseconds", "timed")
+    __slots__ = (
+        *("blocked", "buckets", "bytes", "errnos", "ipc", "ipc_by_descriptor", "most", "name", "nanoseconds"),
+        *("parked_ns", "timed"),
+    )
 
     def __init__(self, name: str, *, ipc: bool) -> None:
         self.name = name
+        #: Whether every call of this name is interprocess communication; else how many were, by their descriptor.
         self.ipc = ipc
+        self.ipc_by_descriptor = 0
         self.blocked = 0
+        self.parked_ns = 0
         self.bytes = 0
         self.timed = 0
         self.nanoseconds = 0
@@ -59,9 +65,10 @@ class CallCounter:
         if nanoseconds > self.most:  # noqa: PLR1730 - max() would double the cost of this method
             self.most = nanoseconds
 
-    def add_blocked(self) -> None:
-        """One call was answered after it had been parked."""
+    def add_parked(self, nanoseconds: int) -> None:
+        """One call was answered after it had been parked for this long."""
         self.blocked += 1
+        self.parked_ns += nanoseconds
 
     def record(self) -> CallRecord:
         errnos = {errno_names.errorcode.get(number, str(number)): count for number, count in self.errnos.most_common()}
@@ -117,7 +124,7 @@ class SyscallStatistics:
         nanoseconds = sum(counter.nanoseconds for counter in counters)
         return Totals(
             total_calls=sum(counter.count for counter in counters),
-            ipc_calls=sum(counter.count for counter in counters if counter.ipc),
+            ipc_calls=sum(counter.count if counter.ipc else counter.ipc_by_descriptor for counter in counters),
             avg_response_time=nanoseconds / timed / 1e9 if timed else 0.0,
             # Nothing is claimed that was not measured: there is no learner yet.
             consciousness_optimizations=0,

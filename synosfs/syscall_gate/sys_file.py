@@ -6,17 +6,20 @@ What a call does to a descriptor is its type's affair: see ``file_types``.
 import errno
 from collections.abc import Callable
 from functools import partial
+from time import time_ns as now_ns
 from typing import Any
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
-from synosfs.ipc import file, pipe
+from synosfs.ipc import file, mqueue_fs, pipe, posix_sem
+from synosfs.ipc.change import Change, Named
 from synosfs.ipc.file import Opened
 from synosfs.process.descriptors import MOST_DESCRIPTORS, Description
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import Answer, data_reply, place_of, type_of
-from synosfs.syscall_gate.parking import Caller, OnAvatar
 from synosfs.syscall_gate.record import MAX_DATA, Reply
-from synosfs.syscall_gate.sys_pipe import close_host_fd
+from synosfs.syscall_gate.sys_pipe import close_host_fd, done
+from synosfs.syscall_gate.waiting import OnAvatar
 
 #: What F_SETFL changes in Linux. O_ASYNC would signal the daemon, O_NOATIME is an owner's right: both are refused.
 _SETTABLE = abi.O_NONBLOCK | abi.O_APPEND | abi.O_DIRECT
@@ -24,7 +27,7 @@ _REFUSED = abi.O_ASYNC | abi.O_NOATIME
 
 
 def sys_read(caller: Caller, fd: int, size: int) -> Answer:
-    description = caller.process.descriptors.get(fd)
+    description = caller.descriptors.get(fd)
     if not description.readable:
         raise SynosError(errno.EBADF, f"descriptor {fd} is open for writing only")
     if size < 0:
@@ -33,7 +36,7 @@ def sys_read(caller: Caller, fd: int, size: int) -> Answer:
 
 
 def sys_write(caller: Caller, fd: int, data: bytes) -> Answer:
-    description = caller.process.descriptors.get(fd)
+    description = caller.descriptors.get(fd)
     if not description.writable:
         raise SynosError(errno.EBADF, f"descriptor {fd} is open for reading only")
     return type_of(description).write(caller, description, data)
@@ -52,23 +55,23 @@ def sys_open(caller: Caller, path: str, flags: int, mode: int) -> OnAvatar:
         description = Description(
             opened.file_type, flags & ~abi.O_CREAT, opened.host_fd, path=path, release=close_host_fd
         )
-        return caller.process.descriptors.add(description, close_on_exec=bool(flags & abi.O_CLOEXEC))
+        return caller.descriptors.add(description, close_on_exec=bool(flags & abi.O_CLOEXEC))
 
-    return OnAvatar(None, partial(file.open_file, place_of(caller), path, flags, mode), finish)
+    return OnAvatar(partial(file.open_file, place_of(caller), path, flags, mode), finish=finish)
 
 
 def sys_close(caller: Caller, fd: int) -> int:
-    caller.process.descriptors.close(fd)
+    caller.descriptors.close(fd)
     return 0
 
 
 def sys_lseek(caller: Caller, fd: int, offset: int, whence: int) -> Answer:
-    description = caller.process.descriptors.get(fd)
+    description = caller.descriptors.get(fd)
     return _on_host(caller, description, lambda host_fd: pipe.lseek(host_fd, offset, whence))
 
 
 def sys_pread64(caller: Caller, fd: int, size: int, offset: int) -> Answer:
-    description = caller.process.descriptors.get(fd)
+    description = caller.descriptors.get(fd)
     if size < 0 or offset < 0:
         raise SynosError(errno.EINVAL, f"size {size} or offset {offset} is negative")
 
@@ -79,17 +82,17 @@ def sys_pread64(caller: Caller, fd: int, size: int, offset: int) -> Answer:
 
 
 def sys_pwrite64(caller: Caller, fd: int, data: bytes, offset: int) -> Answer:
-    description = caller.process.descriptors.get(fd)
+    description = caller.descriptors.get(fd)
     return _on_host(caller, description, lambda host_fd: pipe.pwrite(host_fd, data, offset))
 
 
 def sys_dup(caller: Caller, fd: int) -> int:
-    table = caller.process.descriptors
+    table = caller.descriptors
     return table.add(table.get(fd))
 
 
 def sys_dup2(caller: Caller, fd: int, newfd: int) -> int:
-    table = caller.process.descriptors
+    table = caller.descriptors
     description = table.get(fd)
     if newfd != fd:
         table.set(newfd, description)
@@ -99,13 +102,13 @@ def sys_dup2(caller: Caller, fd: int, newfd: int) -> int:
 def sys_dup3(caller: Caller, fd: int, newfd: int, flags: int) -> int:
     if flags & ~abi.O_CLOEXEC or fd == newfd:
         raise SynosError(errno.EINVAL, f"dup3 takes two numbers that differ and no flag but O_CLOEXEC, not {flags:#o}")
-    table = caller.process.descriptors
+    table = caller.descriptors
     table.set(newfd, table.get(fd), close_on_exec=bool(flags))
     return newfd
 
 
 def sys_fcntl(caller: Caller, fd: int, cmd: int, arg: int) -> Answer:
-    table = caller.process.descriptors
+    table = caller.descriptors
     description = table.get(fd)
     match cmd:
         case abi.F_DUPFD | abi.F_DUPFD_CLOEXEC:
@@ -129,10 +132,53 @@ def sys_fcntl(caller: Caller, fd: int, cmd: int, arg: int) -> Answer:
 
 
 def sys_ioctl(caller: Caller, fd: int, request: int) -> Answer:
-    description = caller.process.descriptors.get(fd)
+    description = caller.descriptors.get(fd)
     if request != abi.FIONREAD:
         raise SynosError(errno.ENOTTY, f"ioctl takes FIONREAD here, not {request:#x}")
     return _on_host(caller, description, lambda host_fd: Reply(0, {"value": pipe.readable_bytes(host_fd)}))
+
+
+def sys_chmod(caller: Caller, path: str | Named, mode: int) -> Answer:
+    return _change(caller, path, Change(mode=mode & 0o7777))
+
+
+def sys_chown(caller: Caller, path: str | Named, uid: int, gid: int) -> Answer:
+    """An id of 0xffffffff (-1 in C) stays as it is."""
+    return _change(caller, path, Change(uid=_given(uid), gid=_given(gid)))
+
+
+def sys_utimensat(caller: Caller, path: str | Named, atime_ns: int | None, mtime_ns: int | None) -> Answer:
+    """Without either, both are set to now."""
+    if atime_ns is None and mtime_ns is None:
+        atime_ns = mtime_ns = now_ns()
+    return _change(caller, path, Change(atime_ns=atime_ns, mtime_ns=mtime_ns))
+
+
+def _given(id: int) -> int | None:
+    return None if id == 0xFFFFFFFF else id
+
+
+def _change(caller: Caller, path: str | Named, change: Change) -> Answer:
+    """A name without a slash is one in ``pipes/``; an object that a file of the mount stands for comes as it is."""
+    if isinstance(path, Named):
+        (mqueue_fs if path.family == "mqueue" else posix_sem).change(
+            path.name[1:].decode("utf-8", "surrogateescape"), change
+        )
+    elif "/" in path:
+        return OnAvatar(partial(done, file.change, place_of(caller), path, change))
+    else:
+        caller.ipc.fifos.change(path, change, caller.credentials)
+    return 0
+
+
+def sys_rename(caller: Caller, path: str, new_path: str) -> Answer:
+    """Names without a slash are those in ``pipes/``."""
+    if ("/" in path) != ("/" in new_path):
+        raise SynosError(errno.EXDEV, "a name in pipes/ stays there: give two names, or two paths with a slash")
+    if "/" in path:
+        return OnAvatar(partial(done, file.rename, place_of(caller), path, new_path))
+    caller.ipc.fifos.rename(path, new_path, caller.credentials)
+    return 0
 
 
 def _on_host(caller: Caller, description: Description, call: Callable[[int], Any]) -> Answer:

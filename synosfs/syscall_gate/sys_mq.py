@@ -10,22 +10,23 @@ import os
 import trio
 
 from synosfs.errors import SynosError
-from synosfs.host import procfs, rights
+from synosfs.host import rights
 from synosfs.host.abi import SIGEV_CANCEL, SIGEV_NONE, SIGEV_THREAD
 from synosfs.host.posix import Timespec
 from synosfs.ipc import mq_notifier, posix_mq
 from synosfs.ipc.mq_notifier import Event
 from synosfs.ipc.posix_mq import PosixQueue
 from synosfs.process.descriptors import Description
-from synosfs.syscall_gate.parking import Caller, OnAvatar
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
+from synosfs.syscall_gate.waiting import InThread
 
 
 def sys_mq_open(
     caller: Caller, name: bytes, flags: int, mode: int, maxmsg: int | None, msgsize: int | None
 ) -> int | Reply:
-    queue = posix_mq.open_(name, flags, mode, maxmsg, msgsize, umask=procfs.umask(caller.tid))
-    return caller.process.descriptors.add(describe(caller, queue, flags), close_on_exec=True)
+    queue = posix_mq.open_(name, flags, mode, maxmsg, msgsize, umask=caller.umask())
+    return caller.descriptors.add(describe(caller, queue, flags), close_on_exec=True)
 
 
 def describe(caller: Caller, queue: PosixQueue, flags: int) -> Description:
@@ -54,8 +55,8 @@ def sys_mq_unlink(caller: Caller, name: bytes) -> int:
 
 
 def sys_mq_timedsend(
-    caller: Caller, mqd: int | Description, data: bytes, priority: int, abs_sec: int | None, abs_nsec: int | None
-) -> int | OnAvatar:
+    caller: Caller, mqd: int, data: bytes, priority: int, abs_sec: int | None, abs_nsec: int | None
+) -> int | InThread:
     description, queue = _open_queue(caller, mqd)
     until = _deadline(abs_sec, abs_nsec)
 
@@ -68,16 +69,16 @@ def sys_mq_timedsend(
         return 0
 
     nonblock = description.flags & os.O_NONBLOCK
-    return attempt() if nonblock else OnAvatar(attempt, send, description=description)
+    return attempt() if nonblock else InThread(send, attempt, description=description)
 
 
-def sys_mq_send(caller: Caller, mqd: int | Description, data: bytes, priority: int) -> int | OnAvatar:
+def sys_mq_send(caller: Caller, mqd: int, data: bytes, priority: int) -> int | InThread:
     return sys_mq_timedsend(caller, mqd, data, priority, None, None)
 
 
 def sys_mq_timedreceive(
-    caller: Caller, mqd: int | Description, size: int | None, abs_sec: int | None, abs_nsec: int | None
-) -> Reply | OnAvatar:
+    caller: Caller, mqd: int, size: int | None, abs_sec: int | None, abs_nsec: int | None
+) -> Reply | InThread:
     description, queue = _open_queue(caller, mqd)
     until = _deadline(abs_sec, abs_nsec)
     room = queue.attributes().msgsize if size is None else size
@@ -91,14 +92,14 @@ def sys_mq_timedreceive(
         return _received(*queue.receive(room, until))
 
     nonblock = description.flags & os.O_NONBLOCK
-    return attempt() if nonblock else OnAvatar(attempt, receive, description=description)
+    return attempt() if nonblock else InThread(receive, attempt, description=description)
 
 
-def sys_mq_receive(caller: Caller, mqd: int | Description, size: int | None) -> Reply | OnAvatar:
+def sys_mq_receive(caller: Caller, mqd: int, size: int | None) -> Reply | InThread:
     return sys_mq_timedreceive(caller, mqd, size, None, None)
 
 
-def sys_mq_getsetattr(caller: Caller, mqd: int | Description, mq_flags: int | None) -> Reply:
+def sys_mq_getsetattr(caller: Caller, mqd: int, mq_flags: int | None) -> Reply:
     description, queue = _open_queue(caller, mqd)
     found = {"flags": description.flags & os.O_NONBLOCK} | queue.attributes()._asdict()
     if mq_flags is not None:
@@ -108,14 +109,14 @@ def sys_mq_getsetattr(caller: Caller, mqd: int | Description, mq_flags: int | No
     return Reply(0, found)
 
 
-def sys_mq_getattr(caller: Caller, mqd: int | Description) -> Reply:
+def sys_mq_getattr(caller: Caller, mqd: int) -> Reply:
     return sys_mq_getsetattr(caller, mqd, None)
 
 
-def sys_mq_notify(caller: Caller, mqd: int | Description, sigev_notify: int) -> int | Reply:
+def sys_mq_notify(caller: Caller, mqd: int, sigev_notify: int) -> int | Reply:
     """SIGEV_THREAD gives a descriptor, ``event``: it can be read and polled from the notification on, and says why."""
     _, queue = _open_queue(caller, mqd)
-    notifier, owner = caller.ipc.notifier, caller.process.descriptors
+    notifier, owner = caller.ipc.notifier, caller.descriptors
     if sigev_notify == SIGEV_CANCEL:
         notifier.release(queue.identity(), owner)
         return 0
@@ -144,9 +145,8 @@ def _described(event: Event, queue: PosixQueue) -> Description:
     return Description("event", os.O_RDONLY, event.fileno(), path=path, release=release, thing=event)
 
 
-def _open_queue(caller: Caller, mqd: int | Description) -> tuple[Description, PosixQueue]:
-    """An open file of the mount brings its description; anybody else names a number of theirs."""
-    description = mqd if isinstance(mqd, Description) else caller.process.descriptors.get(mqd, "mqueue")
+def _open_queue(caller: Caller, mqd: int) -> tuple[Description, PosixQueue]:
+    description = caller.descriptors.get(mqd, "mqueue")
     queue: PosixQueue = description.thing
     return description, queue
 

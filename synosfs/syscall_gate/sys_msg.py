@@ -1,6 +1,7 @@
 """System V message queue calls: msgget(2), msgsnd(2), msgrcv(2), msgctl(2).
 
-Sending and receiving are tried first: only a call that must wait makes the objects that say how.
+Sending and receiving are tried first: only a call that must wait makes the objects that say how. It then sleeps in the
+host with its whole buffer, in its place among native programs.
 """
 
 import errno
@@ -10,8 +11,9 @@ from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import abi
 from synosfs.ipc import sysv_msg
 from synosfs.ipc.sysv_msg import Message, MessageQueue
-from synosfs.syscall_gate.parking import Blocking, Caller, InTurn, OnAvatar
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
+from synosfs.syscall_gate.waiting import Blocking, InThread
 
 
 def sys_msgget(caller: Caller, key: int, flags: int) -> int:
@@ -21,22 +23,16 @@ def sys_msgget(caller: Caller, key: int, flags: int) -> int:
 def sys_msgsnd(caller: Caller, msqid: int, mtype: int, data: bytes, flags: int) -> int | Blocking:
     queue = MessageQueue(msqid)
     try:
-        return _send(caller, queue, mtype, data, flags)
+        queue.send_nowait(mtype, data, flags)
     except WouldBlock:
         if flags & abi.IPC_NOWAIT:
             raise
-
-    def send() -> int:
-        queue.send(mtype, data, flags)
-        caller.ipc.acted("msg_sent", msqid, caller.process.pid)
-        return 0
-
-    return OnAvatar(partial(_send, caller, queue, mtype, data, flags), send)
+        return InThread(partial(_send, queue, mtype, data, flags))
+    return 0
 
 
-def _send(caller: Caller, queue: MessageQueue, mtype: int, data: bytes, flags: int) -> int:
-    queue.send_nowait(mtype, data, flags)
-    caller.ipc.acted("msg_sent", queue.msqid, caller.process.pid)
+def _send(queue: MessageQueue, mtype: int, data: bytes, flags: int) -> int:
+    queue.send(mtype, data, flags)
     return 0
 
 
@@ -45,36 +41,21 @@ def sys_msgrcv(caller: Caller, msqid: int, size: int, mtype: int, flags: int) ->
         raise SynosError(errno.EINVAL, "MSG_COPY looks and never waits: it needs IPC_NOWAIT")
     queue = MessageQueue(msqid)
     try:
-        return _receive(caller, queue, size, mtype, flags)
+        return _received(queue.receive_nowait(size, mtype, flags))
     except WouldBlock:
         if flags & abi.IPC_NOWAIT:
             raise
-    return _receive_in_turn(caller, queue, size, mtype, flags)
+    return InThread(
+        partial(queue.receive, size, mtype, flags),
+        give_back=partial(_give_back, caller, queue),
+        finish=_received,
+    )
 
 
-def _receive(caller: Caller, queue: MessageQueue, size: int, mtype: int, flags: int) -> Reply:
-    message = queue.receive_nowait(size, mtype, flags)
-    if not flags & abi.MSG_COPY:
-        caller.ipc.acted("msg_received", queue.msqid, caller.process.pid)
-    return _received(message)
-
-
-def _receive_in_turn(caller: Caller, queue: MessageQueue, size: int, mtype: int, flags: int) -> InTurn:
-    """Receive as soon as a message of the type is there, each caller in the order of coming."""
-    attempt = partial(_receive, caller, queue, size, mtype, flags)
-
-    def watch() -> Reply | None:
-        taken = queue.wait_message(mtype, flags)
-        if taken is None:
-            return None
-        caller.ipc.acted("msg_received", queue.msqid, caller.process.pid)
-        return _received(taken)
-
-    def give_back(reply: Reply) -> None:
-        # The watcher had to take an empty message for a caller that is gone. It goes to the end of the queue.
-        queue.send_nowait(reply.results["mtype"], b"")
-
-    return InTurn(("msg", queue.msqid, mtype, flags & abi.MSG_EXCEPT), attempt, watch, give_back)
+def _give_back(caller: Caller, queue: MessageQueue, message: Message) -> None:
+    """The host hands it to the receiver that has waited longest, if one does, else it goes to the end of the queue."""
+    caller.ipc.was("msg_sent", queue.msqid, queue.status_any().lspid)
+    queue.send_nowait(message.mtype, message.data)
 
 
 def sys_msgctl(

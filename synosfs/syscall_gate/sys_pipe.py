@@ -9,9 +9,10 @@ from synosfs.errors import SynosError
 from synosfs.host import abi, procfs
 from synosfs.ipc import file, pipe
 from synosfs.process.descriptors import Description
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import Answer, place_of
-from synosfs.syscall_gate.parking import Caller, OnAvatar
 from synosfs.syscall_gate.record import Reply
+from synosfs.syscall_gate.waiting import OnAvatar
 
 _PIPE_FLAGS = abi.O_CLOEXEC | abi.O_NONBLOCK | abi.O_DIRECT
 _SOCKET_FLAGS = abi.O_CLOEXEC | abi.O_NONBLOCK
@@ -46,7 +47,7 @@ def sys_socketpair(caller: Caller, flags: int) -> Reply:
 
 def add_pair(caller: Caller, pair: tuple[Description, Description], flags: int) -> tuple[int, int]:
     """Numbers for both, or for neither."""
-    table, close_on_exec = caller.process.descriptors, bool(flags & abi.O_CLOEXEC)
+    table, close_on_exec = caller.descriptors, bool(flags & abi.O_CLOEXEC)
     first, second = pair
     try:
         number = table.add(first, close_on_exec=close_on_exec)
@@ -67,7 +68,7 @@ def close_host_fd(description: Description) -> None:
 def sys_mkfifo(caller: Caller, path: str, mode: int) -> Answer:
     """A name without a slash is one in ``pipes/``."""
     if "/" in path:
-        return OnAvatar(None, partial(_done, file.make_fifo, place_of(caller), path, mode))
+        return OnAvatar(partial(done, file.make_fifo, place_of(caller), path, mode))
     rights = caller.credentials
     caller.ipc.fifos.make(path, mode & ~procfs.umask(caller.process.pid), rights.uid, rights.gid)
     return 0
@@ -82,11 +83,11 @@ def sys_mknod(caller: Caller, path: str, mode: int, dev: int) -> Answer:
 def sys_unlink(caller: Caller, path: str) -> Answer:
     """A name without a slash is one in ``pipes/``."""
     if "/" in path:
-        return OnAvatar(None, partial(_done, file.unlink, place_of(caller), path))
+        return OnAvatar(partial(done, file.unlink, place_of(caller), path))
     caller.ipc.fifos.remove(path, caller.credentials)
     return 0
 
 
-def _done(call: Callable[..., None], *arguments: object) -> int:
+def done(call: Callable[..., None], *arguments: object) -> int:
     call(*arguments)
     return 0

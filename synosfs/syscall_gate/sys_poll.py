@@ -12,7 +12,7 @@ from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc.sysv_msg import MessageQueue
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.process.descriptors import Description, held
-from synosfs.syscall_gate.parking import Caller, Until
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.readiness import (
     ALWAYS,
     DescriptorSource,
@@ -24,6 +24,7 @@ from synosfs.syscall_gate.readiness import (
     first_of,
 )
 from synosfs.syscall_gate.record import Reply
+from synosfs.syscall_gate.waiting import Until
 
 
 class _Polled(NamedTuple):
@@ -72,9 +73,9 @@ def _polled(caller: Caller, what: str) -> _Polled:
 def _descriptor(caller: Caller, number: str) -> _Polled:
     if int(number) < 0:
         return _Polled(Fixed(0))
-    if int(number) not in caller.process.descriptors:
+    if int(number) not in caller.descriptors:
         return _Polled(Fixed(select.POLLNVAL))
-    description = caller.process.descriptors.get(int(number))
+    description = caller.descriptors.get(int(number))
     if description.file_type == "sem":
         return _Polled(PosixSemaphoreSource(description.thing), description)
     if description.host_fd < 0:

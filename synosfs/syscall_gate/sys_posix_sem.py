@@ -6,17 +6,17 @@ A semaphore is open as a descriptor of the process. An absolute time, of CLOCK_R
 
 import os
 
-from synosfs.host import procfs
 from synosfs.host.posix import Timespec
 from synosfs.ipc import posix_sem
 from synosfs.ipc.posix_sem import Semaphore
 from synosfs.process.descriptors import Description
-from synosfs.syscall_gate.parking import Caller, OnAvatar
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.waiting import InThread
 
 
 def sys_sem_open(caller: Caller, name: bytes, flags: int, mode: int, value: int) -> int:
-    semaphore = posix_sem.open_(name, flags, mode, value, procfs.umask(caller.tid))
-    return caller.process.descriptors.add(describe(semaphore), close_on_exec=True)
+    semaphore = posix_sem.open_(name, flags, mode, value, caller.umask())
+    return caller.descriptors.add(describe(semaphore), close_on_exec=True)
 
 
 def describe(semaphore: Semaphore) -> Description:
@@ -33,8 +33,8 @@ def describe(semaphore: Semaphore) -> Description:
 
 
 def sys_sem_close(caller: Caller, sem: int) -> int:
-    caller.process.descriptors.get(sem, "sem")
-    caller.process.descriptors.close(sem)
+    caller.descriptors.get(sem, "sem")
+    caller.descriptors.close(sem)
     return 0
 
 
@@ -43,32 +43,32 @@ def sys_sem_unlink(caller: Caller, name: bytes) -> int:
     return 0
 
 
-def sys_sem_post(caller: Caller, sem: int | Description) -> int:
+def sys_sem_post(caller: Caller, sem: int) -> int:
     _, semaphore = _open_semaphore(caller, sem)
     semaphore.post()
     return 0
 
 
-def sys_sem_getvalue(caller: Caller, sem: int | Description) -> int:
+def sys_sem_getvalue(caller: Caller, sem: int) -> int:
     _, semaphore = _open_semaphore(caller, sem)
     return semaphore.value()
 
 
-def sys_sem_trywait(caller: Caller, sem: int | Description) -> int:
+def sys_sem_trywait(caller: Caller, sem: int) -> int:
     _, semaphore = _open_semaphore(caller, sem)
     semaphore.try_wait()
     return 0
 
 
-def sys_sem_wait(caller: Caller, sem: int | Description) -> OnAvatar:
+def sys_sem_wait(caller: Caller, sem: int) -> InThread:
     return _wait(caller, sem, None)
 
 
-def sys_sem_timedwait(caller: Caller, sem: int | Description, abs_sec: int | None, abs_nsec: int | None) -> OnAvatar:
+def sys_sem_timedwait(caller: Caller, sem: int, abs_sec: int | None, abs_nsec: int | None) -> InThread:
     return _wait(caller, sem, posix_sem.deadline(abs_sec, abs_nsec))
 
 
-def _wait(caller: Caller, sem: int | Description, until: Timespec | None) -> OnAvatar:
+def _wait(caller: Caller, sem: int, until: Timespec | None) -> InThread:
     description, semaphore = _open_semaphore(caller, sem)
 
     def attempt() -> int:
@@ -79,11 +79,10 @@ def _wait(caller: Caller, sem: int | Description, until: Timespec | None) -> OnA
         semaphore.wait(until)
         return 0
 
-    return OnAvatar(attempt, take, description=description)
+    return InThread(take, attempt, description=description)
 
 
-def _open_semaphore(caller: Caller, sem: int | Description) -> tuple[Description, Semaphore]:
-    """An open file of the mount brings its description; anybody else names a number of theirs."""
-    description = sem if isinstance(sem, Description) else caller.process.descriptors.get(sem, "sem")
+def _open_semaphore(caller: Caller, sem: int) -> tuple[Description, Semaphore]:
+    description = caller.descriptors.get(sem, "sem")
     semaphore: Semaphore = description.thing
     return description, semaphore

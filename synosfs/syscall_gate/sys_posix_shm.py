@@ -2,15 +2,14 @@
 
 import os
 
-from synosfs.host import procfs
 from synosfs.ipc import posix_shm
 from synosfs.process.descriptors import Description
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import Answer, type_of
-from synosfs.syscall_gate.parking import Caller
 
 
 def sys_shm_open(caller: Caller, name: bytes, flags: int, mode: int) -> int:
-    host_fd = posix_shm.open_(name, flags, mode, procfs.umask(caller.tid))
+    host_fd = posix_shm.open_(name, flags, mode, caller.umask())
     path = posix_shm.path(name)
     description = Description(
         "shm",
@@ -20,7 +19,7 @@ def sys_shm_open(caller: Caller, name: bytes, flags: int, mode: int) -> int:
         path=path,
         release=lambda description: os.close(description.host_fd),
     )
-    return caller.process.descriptors.add(description, close_on_exec=True)
+    return caller.descriptors.add(description, close_on_exec=True)
 
 
 def sys_shm_unlink(caller: Caller, name: bytes) -> int:
@@ -29,5 +28,5 @@ def sys_shm_unlink(caller: Caller, name: bytes) -> int:
 
 
 def sys_ftruncate(caller: Caller, fd: int, length: int) -> Answer:
-    description = caller.process.descriptors.get(fd)
+    description = caller.descriptors.get(fd)
     return type_of(description).host_call(caller, description, lambda host_fd: posix_shm.truncate(host_fd, length))

@@ -10,8 +10,9 @@ import trio
 
 from synosfs.errors import SynosError
 from synosfs.host import credentials
-from synosfs.syscall_gate.parking import Caller, Until
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
+from synosfs.syscall_gate.waiting import Until
 
 
 def sys_getpid(caller: Caller) -> int:

@@ -1,22 +1,22 @@
 """System V semaphore calls: semget(2), semop(2), semtimedop(2), semctl(2)."""
 
 import errno
+from contextlib import suppress
+from functools import partial
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import abi
 from synosfs.ipc import sysv_sem
 from synosfs.ipc.sysv_sem import Operation, SemaphoreSet
-from synosfs.syscall_gate.parking import Blocking, Caller, OnAvatar
+from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
+from synosfs.syscall_gate.waiting import Blocking, InThread, OnAvatar
 
 
 def sys_semget(caller: Caller, key: int, nsems: int, flags: int, init: list[int] | None) -> int:
     if init is None:
         return sysv_sem.get(key, nsems, flags).semid
-    semaphores, made = sysv_sem.get_initialised(key, nsems, flags, init)
-    if made:
-        _all_set(caller, semaphores, nsems)
-    return semaphores.semid
+    return sysv_sem.get_initialised(key, nsems, flags, init).semid
 
 
 def sys_semop(caller: Caller, semid: int, ops: list[Operation]) -> int | Blocking:
@@ -28,21 +28,29 @@ def sys_semtimedop(caller: Caller, semid: int, ops: list[Operation], timeout: fl
     timeout_ns = None if timeout is None else round(timeout * 1e9)
     if caller.nonblock:
         ops = [op._replace(flags=op.flags | abi.IPC_NOWAIT) for op in ops]
-
-    def attempt() -> int:
-        semaphores.operate_nowait(ops)
-        caller.ipc.operated(caller.process, semid, ops)
-        return 0
-
-    def operate() -> int:
-        semaphores.operate(ops, timeout_ns)
-        caller.ipc.operated(caller.process, semid, ops)
-        return 0
-
+    operate, give_back = partial(_operate, semaphores, ops, timeout_ns), partial(_operate_back, semaphores, ops)
     if any(op.flags & abi.SEM_UNDO for op in ops):
-        return OnAvatar(None, operate)  # the undo list is the avatar's, also for what need not wait
-    never_waits = all(op.flags & abi.IPC_NOWAIT for op in ops)
-    return attempt() if never_waits else OnAvatar(attempt, operate)
+        return OnAvatar(operate, give_back)  # the undo list is the avatar's, also for what need not wait
+    try:
+        semaphores.operate_nowait(ops)
+    except WouldBlock:
+        if all(op.flags & abi.IPC_NOWAIT for op in ops):
+            raise
+        return InThread(operate, give_back=give_back)
+    return 0
+
+
+def _operate(semaphores: SemaphoreSet, ops: list[Operation], timeout_ns: int | None) -> int:
+    semaphores.operate(ops, timeout_ns)
+    return 0
+
+
+def _operate_back(semaphores: SemaphoreSet, ops: list[Operation], result: int) -> None:
+    """Revert what was done for a caller that has gone, all or nothing. What it gave may be taken by now: then it stays
+    done, as where the caller had been killed a moment later.
+    """
+    with suppress(WouldBlock):
+        semaphores.operate_nowait([op._replace(delta=-op.delta) for op in reversed(ops) if op.delta])
 
 
 def sys_semctl(
@@ -63,22 +71,17 @@ def sys_semctl(
             return caller.ipc.true_pid("sem_operated", (semid, semnum), semaphores.figure(semnum, cmd))
         case abi.SETVAL:
             semaphores.set_value(semnum, _one(value))
-            caller.ipc.acted("sem_operated", (semid, semnum), caller.process.pid)
-            caller.ipc.undo.cleared(semid, semnum)
             return 0
         case abi.GETALL:
             return Reply(0, {"values": semaphores.values()})
         case abi.SETALL:
-            values = _given(value)
-            semaphores.set_values(values)
-            _all_set(caller, semaphores, len(values))
+            semaphores.set_values(_given(value))
             return 0
         case abi.IPC_SET:
             semaphores.set(uid, gid, mode)
             return 0
         case abi.IPC_RMID:
             semaphores.remove()
-            caller.ipc.undo.cleared(semid)
             return 0
     return _information(semaphores, cmd)
 
@@ -95,12 +98,6 @@ def _information(semaphores: SemaphoreSet, cmd: int) -> Reply:
             status = sysv_sem.stat_slot(semaphores.semid, cmd)
             return Reply(status.semid, _fields(status))
     raise SynosError(errno.EINVAL, f"semctl has no command {cmd}")
-
-
-def _all_set(caller: Caller, semaphores: SemaphoreSet, nsems: int) -> None:
-    for num in range(nsems):
-        caller.ipc.acted("sem_operated", (semaphores.semid, num), caller.process.pid)
-    caller.ipc.undo.cleared(semaphores.semid)
 
 
 def _given(value: list[int] | None) -> list[int]:

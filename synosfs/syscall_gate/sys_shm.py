@@ -1,31 +1,46 @@
 """System V shared memory calls: shmget(2), shmat(2), shmdt(2), shmctl(2); and ftok(3), which makes keys."""
 
 import errno
-from functools import partial
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
 from synosfs.ipc import sysv_key, sysv_shm
 from synosfs.ipc.sysv_shm import Segment, SegmentStatus
-from synosfs.syscall_gate.parking import Caller, OnAvatar
-from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.record import MAX_DATA, Hexadecimal, Octal, Reply
+from synosfs.syscall_gate.waiting import OnAvatar
 
 
 def sys_shmget(caller: Caller, key: int, size: int, flags: int) -> int:
-    segment, made = sysv_shm.get(key, size, flags)
-    if made:
-        caller.ipc.acted("shm_made", segment.shmid, caller.process.pid)
-    return segment.shmid
+    return sysv_shm.get(key, size, flags).shmid
 
 
 def sys_shmat(caller: Caller, shmid: int, address: int, flags: int) -> int:
-    acted = partial(caller.ipc.acted, "shm_used", shmid, caller.process.pid)
-    return Hexadecimal(caller.process.address_space.attach(Segment(shmid), address, flags, acted))
+    return Hexadecimal(caller.address_space.attach(Segment(shmid), address, flags))
 
 
 def sys_shmdt(caller: Caller, address: int) -> int:
-    caller.process.address_space.detach(address)
+    caller.address_space.detach(address)
     return 0
+
+
+def sys_process_vm_readv(caller: Caller, pid: int, size: int, address: int) -> Reply:
+    """What is attached in the caller's own address space, up to the first byte that is not."""
+    _own(caller, pid)
+    if size < 0:
+        raise SynosError(errno.EINVAL, f"size {size} is negative")
+    data = caller.address_space.read(address, min(size, MAX_DATA))
+    return Reply(len(data), data=data)
+
+
+def sys_process_vm_writev(caller: Caller, pid: int, data: bytes, address: int) -> int:
+    _own(caller, pid)
+    return caller.address_space.write(address, data)
+
+
+def _own(caller: Caller, pid: int) -> None:
+    if pid != caller.process.pid:
+        raise SynosError(errno.EPERM, f"this is for the caller's own memory; that of another is proc/{pid}/mem")
 
 
 def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int | None, mode: int | None) -> int | Reply:
@@ -55,7 +70,7 @@ def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int |
 def sys_ftok(caller: Caller, path: bytes, project: int) -> OnAvatar:
     pid = caller.process.pid
     # A path can lead to a file system that does not answer, or into this mount, whose answers come from this thread.
-    return OnAvatar(None, lambda: Hexadecimal(sysv_key.ftok(path, project, pid)))
+    return OnAvatar(lambda: Hexadecimal(sysv_key.ftok(path, project, pid)))
 
 
 def _fields(caller: Caller, status: SegmentStatus) -> dict[str, int]:

@@ -1,0 +1,83 @@
+"""Who makes a call, and how it can be reached while it waits.
+
+A ``Caller`` is one open session of one process, as its door has made it. What a door alone can know (whether a signal
+has come, whether anybody is still there to be answered) it answers behind ``Origin``; nothing here knows what kind of
+door it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from errno import ESRCH
+from typing import Protocol, TypeVar
+
+from synosfs.errors import SynosError
+from synosfs.host import procfs
+from synosfs.host.credentials import Credentials
+from synosfs.ipc.manager import IPCManager
+from synosfs.process.address_space import AddressSpace
+from synosfs.process.descriptors import DescriptorTable
+from synosfs.process.table import Process
+
+T = TypeVar("T")
+
+
+class Origin(Protocol):
+    """Where a caller waits for its answer: the door's side of it."""
+
+    def was_interrupted(self) -> bool:
+        """Whether a signal, SIGKILL included, has reached who waits. Asked of the host now."""
+        ...
+
+    def let_go(self) -> bool:
+        """Whether the door has closed for this caller: it is not to wait any longer."""
+        ...
+
+
+class Watchers(Protocol):
+    """What a caller needs who waits for things that the host cannot poll (``parking.Parking``)."""
+
+    async def watch(self, credentials: Credentials, call: Callable[[], T]) -> T:
+        """Run a host call that blocks and takes nothing, in a thread of its own. Cancelling interrupts it."""
+        ...
+
+    def give_back(self, send: Callable[[], object]) -> None:
+        """Put back what had to be taken."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """One open session of ``process``, which acts with ``credentials``.
+
+    ``tid`` is the thread that calls. ``own`` says that the process itself opened the session, and nobody on its behalf
+    (``proc/<pid>/syscall``). ``interrupted`` says that a call was ended from outside, even if it had a result by then:
+    the calls that follow it in the same write are not to be made. ``table`` and ``space`` are those of an open file
+    that holds an object for itself, such as a POSIX queue; without them the process's own serve.
+    """
+
+    ipc: IPCManager
+    parking: Watchers
+    process: Process
+    tid: int
+    credentials: Credentials
+    origin: Origin
+    own: bool = True
+    nonblock: bool = False
+    interrupted: bool = False
+    table: DescriptorTable | None = None
+    space: AddressSpace | None = None
+
+    @property
+    def descriptors(self) -> DescriptorTable:
+        return self.process.descriptors if self.table is None else self.table
+
+    @property
+    def address_space(self) -> AddressSpace:
+        return self.process.address_space if self.space is None else self.space
+
+    def umask(self) -> int:
+        """The caller's file mode creation mask, as it is now. ESRCH when the thread is gone."""
+        try:
+            return procfs.umask(self.tid)
+        except ProcessLookupError:
+            raise SynosError(ESRCH, f"thread {self.tid} has ended") from None

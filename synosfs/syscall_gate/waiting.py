@@ -1,0 +1,71 @@
+"""The shapes of a wait: what a handler answers that cannot answer at once.
+
+A handler tries first, where trying is possible: only what would block comes here, and then sleeps in the host (or on a
+descriptor) without being tried again. ``attempt`` is the one try of a shape whose handler left it to the dispatcher.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from synosfs.process.descriptors import Description
+
+
+class InThread(msgspec.Struct, frozen=True):
+    """The host call itself blocks, in a thread, with the caller's rights: so the host keeps their order.
+
+    ``give_back`` is for a call that takes something: it is handed what was taken for a caller that is gone by then, or
+    was signalled, and puts it back. ``description``, if given, is held for as long as the call waits, so that closing
+    its number meanwhile does not end the call (as in Linux). ``finish`` makes the answer out of what ``call`` returned,
+    in the main thread.
+    """
+
+    call: Callable[[], Any]
+    attempt: Callable[[], Any] | None = None
+    give_back: Callable[[Any], object] | None = None
+    description: Description | None = None
+    finish: Callable[[Any], Any] | None = None
+
+
+class OnAvatar(msgspec.Struct, frozen=True):
+    """As ``InThread``, in a thread that shares its process's undo list and umask (``process.avatar``).
+
+    It may be a call that need not wait at all: one that leaves a SEM_UNDO entry must be made there, and one that may
+    sleep on a disk had better. So it is not refused on a session with O_NONBLOCK: the handler has seen to that.
+    """
+
+    call: Callable[[], Any]
+    give_back: Callable[[Any], object] | None = None
+    description: Description | None = None
+    finish: Callable[[Any], Any] | None = None
+
+
+class WhenReady(msgspec.Struct, frozen=True):
+    """Wait until a host descriptor of the daemon's is readable (or writable), in a line with who waits for the same,
+    then attempt.
+
+    Without ``description`` a descriptor that is closed meanwhile is EBADF; who closes it calls
+    ``trio.lowlevel.notify_closing`` first. ``so_far`` is asked when the call ends with an error: what it answers (not
+    None) is the call's result, because something had been done already.
+    """
+
+    attempt: Callable[[], Any]
+    host_fd: int
+    writable: bool
+    description: Description | None = None
+    so_far: Callable[[], Any] | None = None
+
+
+class Until(msgspec.Struct, frozen=True):
+    """Wait for something that trio can await.
+
+    ``on_timeout`` makes the answer of a call for which a time-out is no error (poll(2)).
+    """
+
+    wait: Callable[[], Awaitable[Any]]
+    attempt: Callable[[], Any] | None = None
+    on_timeout: Callable[[], Any] | None = None
+
+
+Blocking = InThread | OnAvatar | WhenReady | Until
