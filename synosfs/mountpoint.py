@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synosfs.errors import SynosError
+from synosfs.host import arch
 from synosfs.options import ROOT_FLAGS, MountOptions
 
 FSTYPE = "fuse.synosfs"
@@ -116,6 +117,8 @@ def prepare(options: MountOptions) -> bool:
 
     Raises SynosError with a message for the user: ENOENT, ENOTDIR, EBUSY, ENODEV, EACCES, EPERM, ETIMEDOUT.
     """
+    if reason := arch.refusal():
+        raise SynosError(errno.ENOSYS, reason)
     path = options.mountpoint
     replaced = False
     while mount := mounted(path):  # a second daemon killed on top of the first leaves two

@@ -37,7 +37,7 @@ _STEPS = st.one_of(
 
 @given(steps=st.lists(_STEPS, max_size=30))
 def test_places_are_those_of_a_model_of_pages(segments: dict[int, Segment], steps: list[tuple]) -> None:
-    space = AddressSpace()
+    space = AddressSpace(lambda shmid: None)
     model: dict[int, int] = {}  # first page to number of pages
     counted = []
 

@@ -1,7 +1,9 @@
-"""Constants of the Linux ABI (x86-64), by their C names: ``<sys/ipc.h>``, ``<sys/msg.h>`` and friends.
+"""Constants of the Linux ABI by their C names: ``<sys/ipc.h>``, ``<sys/msg.h>`` … (see ``arch``).
 
-A leaf: numbers only. ``ipc`` hands them to the host, ``syscall_gate.spec`` reads them by name.
+Numbers only. ``ipc`` hands them to the host, ``syscall_gate.kinds`` reads them by name.
 """
+
+from synosfs.host.arch import HERE
 
 IPC_PRIVATE = 0
 IPC_CREAT = 0o1000
@@ -96,10 +98,10 @@ O_APPEND = 0o2000
 O_NONBLOCK = 0o4000
 O_DSYNC = 0o10000
 O_ASYNC = 0o20000
-O_DIRECT = 0o40000
-O_LARGEFILE = 0o100000
-O_DIRECTORY = 0o200000
-O_NOFOLLOW = 0o400000
+O_DIRECT = HERE.open_flags["O_DIRECT"]
+O_LARGEFILE = HERE.open_flags["O_LARGEFILE"]
+O_DIRECTORY = HERE.open_flags["O_DIRECTORY"]
+O_NOFOLLOW = HERE.open_flags["O_NOFOLLOW"]
 O_NOATIME = 0o1000000
 O_CLOEXEC = 0o2000000
 O_SYNC = 0o4010000

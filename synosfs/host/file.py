@@ -7,9 +7,7 @@ sleeps in one could not be freed. The ``*_blocking`` functions here return EINTR
 import ctypes
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_uint64, c_void_p
 
-from synosfs.host.libc import bind, blocking, checked, now
-
-_SYS_OPENAT2, _SYS_PIDFD_GETFD = 437, 438
+from synosfs.host.libc import bind, blocking, checked, syscall, syscall_blocking
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_BENEATH = 0x08
@@ -32,8 +30,6 @@ class _Statfs(ctypes.Structure):
 
 
 _open = bind(blocking, "open", c_int, c_char_p, c_int, c_uint)
-_openat2 = bind(blocking, "syscall", c_long, c_long, c_int, c_char_p, c_void_p, c_size_t)
-_pidfd_getfd = bind(now, "syscall", c_long, c_long, c_int, c_int, c_uint)
 _read = bind(blocking, "read", c_ssize_t, c_int, c_void_p, c_size_t)
 _write = bind(blocking, "write", c_ssize_t, c_int, c_char_p, c_size_t)
 _fstatfs = bind(blocking, "fstatfs", c_int, c_int, c_void_p)
@@ -47,12 +43,12 @@ def open_blocking(path: str, flags: int, mode: int = 0) -> int:
 def openat2_blocking(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
     """openat2(2)."""
     how = _OpenHow(flags, mode, resolve)
-    return checked(_openat2(_SYS_OPENAT2, directory, path, ctypes.addressof(how), ctypes.sizeof(how)))
+    return syscall_blocking("openat2", c_int(directory), path, ctypes.byref(how), c_size_t(ctypes.sizeof(how)))
 
 
 def pidfd_getfd(pidfd: int, number: int) -> int:
     """A duplicate of another process's descriptor: the same open file, offset and flags included."""
-    return checked(_pidfd_getfd(_SYS_PIDFD_GETFD, pidfd, number, 0))
+    return syscall("pidfd_getfd", c_int(pidfd), c_int(number), c_uint(0))
 
 
 def read_blocking(fd: int, size: int) -> bytes:

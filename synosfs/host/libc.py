@@ -6,11 +6,13 @@ slow or stops the daemon, so each function says which it is by its name.
 """
 
 import ctypes
+import errno
 from collections.abc import Callable
-from ctypes import c_int, c_uint, c_ulong, c_ushort
+from ctypes import c_long
 from typing import Any
 
 from synosfs.errors import SynosError
+from synosfs.host.arch import CALLS
 
 now = ctypes.PyDLL(None, use_errno=True)
 blocking = ctypes.CDLL(None, use_errno=True)
@@ -20,32 +22,33 @@ def bind(library: ctypes.CDLL, name: str, restype: Any, *argtypes: Any) -> Calla
     """A C function of ``library`` with its types."""
     function = library[name]  # a fresh function object: argument types are not shared between users
     function.restype = restype
-    function.argtypes = argtypes
+    if argtypes:
+        function.argtypes = argtypes
     return function
 
 
 def checked(result: int) -> int:
     """The result of a C call; SynosError with its errno when it is -1."""
     if result == -1:
-        raise SynosError(ctypes.get_errno())
+        raise SynosError(ctypes.get_errno() or errno.EIO)
     return result
 
 
-class IpcPerm(ctypes.Structure):
-    """``struct ipc64_perm`` of <asm-generic/ipcbuf.h>."""
+class Timespec(ctypes.Structure):
+    """``struct timespec``: seconds and nanoseconds."""
 
-    _fields_ = (
-        ("key", c_int),
-        ("uid", c_uint),
-        ("gid", c_uint),
-        ("cuid", c_uint),
-        ("cgid", c_uint),
-        ("mode", c_uint),
-        ("seq", c_ushort),
-        ("_pad", c_ushort),
-        ("_unused", c_ulong * 2),
-    )
+    _fields_ = (("sec", c_long), ("nsec", c_long))
 
 
-#: The fields of ``IpcPerm`` for struct, the key unsigned: unpacking all at once takes a tenth of asking for each.
-IPC_PERM = "IIIIIIH2x0L16x"
+_syscall = bind(now, "syscall", c_long)
+_syscall_blocking = bind(blocking, "syscall", c_long)
+
+
+def syscall(name: str, *arguments: Any) -> int:
+    """A raw system call that cannot block, by name. Arguments as ctypes, for there is no prototype."""
+    return checked(_syscall(c_long(CALLS[name]), *arguments))
+
+
+def syscall_blocking(name: str, *arguments: Any) -> int:
+    """As ``syscall``, for one that may sleep."""
+    return checked(_syscall_blocking(c_long(CALLS[name]), *arguments))

@@ -3,46 +3,24 @@
 import ctypes
 import struct
 import threading
-from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_ushort, c_void_p
+from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_void_p
 
-from synosfs.host.libc import IPC_PERM, IpcPerm, bind, blocking, checked, now
+from synosfs.host.libc import bind, blocking, checked, now
+from synosfs.host.structs import IPC_PERM, Layout
 
+#: ``struct msqid64_ds`` of <asm-generic/msgbuf.h>; times in seconds since the epoch.
+MSQID_DS = Layout(
+    IPC_PERM
+    | dict.fromkeys(("stime", "rtime", "ctime"), "l")
+    | dict.fromkeys(("cbytes", "qnum", "qbytes"), "L")
+    | {"lspid": "i", "lrpid": "i", "_end": "16x"}
+)
 
-class MsqidDs(ctypes.Structure):
-    """``struct msqid64_ds`` of <asm-generic/msgbuf.h>; times in seconds since the epoch."""
-
-    _fields_ = (
-        ("perm", IpcPerm),
-        ("stime", c_long),
-        ("rtime", c_long),
-        ("ctime", c_long),
-        ("cbytes", c_ulong),
-        ("qnum", c_ulong),
-        ("qbytes", c_ulong),
-        ("lspid", c_int),
-        ("lrpid", c_int),
-        ("_unused", c_ulong * 2),
-    )
-
-
-#: The fields of an ``MsqidDs``, in order.
-MSQID_DS = struct.Struct(f"@{IPC_PERM}lllLLLii16x")
-
-
-class MsgInfo(ctypes.Structure):
-    """``struct msginfo`` of <linux/msg.h>."""
-
-    _fields_ = (
-        ("msgpool", c_int),
-        ("msgmap", c_int),
-        ("msgmax", c_int),
-        ("msgmnb", c_int),
-        ("msgmni", c_int),
-        ("msgssz", c_int),
-        ("msgtql", c_int),
-        ("msgseg", c_ushort),
-    )
-
+#: ``struct msginfo`` of <linux/msg.h>.
+MSG_INFO = Layout(
+    dict.fromkeys(("msgpool", "msgmap", "msgmax", "msgmnb", "msgmni", "msgssz", "msgtql"), "i")
+    | {"msgseg": "H", "_end": "2x"}
+)
 
 _msgget = bind(now, "msgget", c_int, c_int, c_int)
 _msgctl = bind(now, "msgctl", c_int, c_int, c_int, c_void_p)
@@ -74,8 +52,8 @@ def msgget(key: int, flags: int) -> int:
     return checked(_msgget(key, flags))
 
 
-def msgctl(msqid: int, command: int, buffer: ctypes.Structure | None = None) -> int:
-    return checked(_msgctl(msqid, command, None if buffer is None else ctypes.addressof(buffer)))
+def msgctl(msqid: int, command: int, buffer: "ctypes.Array[ctypes.c_char] | None" = None) -> int:
+    return checked(_msgctl(msqid, command, buffer))
 
 
 def msgsnd_nowait(msqid: int, mtype: int, data: bytes, flags: int) -> int:

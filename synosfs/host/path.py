@@ -1,48 +1,127 @@
-"""Paths of the host, looked up for another process: openat2(2).
+"""Paths, looked up for another process: the one walk that everything which takes a path begins with.
 
-The look-up begins at that process's directories, and never goes through ``/proc``'s magic links (ELOOP): for the host
-it is the daemon that asks, and ``/proc/self/fd/3`` would be the daemon's own descriptor.
+A path means what it means to the process: it begins at the process's root or working directory, in the process's own
+mount namespace, or in ``pipes/`` of the mount when it has no slash. No magic link of procfs is followed
+(``/dev/stdin``, ``/proc/self/fd/3``): for the host it is the daemon that asks, and "self" would be the daemon.
+
+A walk can lead to a file system that does not answer, or into our own mount, whose answers come from the main thread:
+all of this belongs in an avatar's thread, with the caller's rights.
 """
 
-import ctypes
 import errno
 import os
-import struct
-from ctypes import c_int, c_long, c_size_t, c_void_p
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
 
 from synosfs.errors import SynosError
-from synosfs.host.libc import bind, blocking, checked
+from synosfs.host import rights
+from synosfs.host.credentials import Credentials
+from synosfs.host.errors import explaining
+from synosfs.host.file import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2_blocking
 
-_SYS_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
-
-_openat2 = bind(blocking, "syscall", c_long, c_long, c_int, ctypes.c_char_p, c_void_p, c_size_t)
+_PATH_ONLY = os.O_PATH | os.O_CLOEXEC
 
 
-def stat_of(pid: int, path: bytes) -> os.stat_result:
-    """stat(2) as process ``pid`` would have it, with the calling thread's rights. It can wait for as long as disks do.
+class Place(NamedTuple):
+    """Who opens, and where: the process, its rights, the mount point of ``pipes/`` and the mount's device number.
 
-    A relative path begins at the process's working directory; an absolute one, and the absolute symbolic links on its
-    way, at its root.
+    ``own`` says that the process itself asks, which may have the use of its own directories and streams whatever the
+    host lets it see of itself in /proc (nothing, when it has changed its ids). ``mountpoint`` is empty, and ``device``
+    -1, where there is no mount.
     """
-    if b"\0" in path:
-        raise SynosError(errno.EINVAL, "a path holds no byte 0")
-    absolute = path.startswith(b"/")
-    start = _open(f"/proc/{pid}/{'root' if absolute else 'cwd'}")
-    try:
-        resolve = _RESOLVE_NO_MAGICLINKS | (_RESOLVE_IN_ROOT if absolute else 0)
-        how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve)
-        found = checked(_openat2(_SYS_OPENAT2, start, path, how, len(how)))
-    finally:
-        os.close(start)
-    try:
-        return os.fstat(found)
-    finally:
-        os.close(found)
+
+    pid: int
+    pidfd: int
+    credentials: Credentials
+    own: bool
+    mountpoint: str
+    device: int
 
 
-def _open(path: str) -> int:
+@contextmanager
+def found(place: Place, path: str, flags: int = 0) -> Iterator[int]:
+    """An O_PATH descriptor of what the path leads to, for the length of the body. ``flags``: O_NOFOLLOW, O_DIRECTORY.
+
+    ENOENT, ENOTDIR, EACCES, ELOOP as openat2(2) says.
+    """
+    with _beginning(place, path) as (directory, resolve), explaining(REASONS, path=path):
+        fd = openat2_blocking(directory, os.fsencode(path), _PATH_ONLY | flags, resolve)
     try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def parent(place: Place, path: str) -> Iterator[tuple[int, str]]:
+    """A descriptor of the directory that holds the path's last name, and that name, for the length of the body."""
+    directory_path, name = os.path.split(path)
+    with _beginning(place, path) as (directory, resolve), explaining(REASONS, path=path):
+        fd = openat2_blocking(directory, os.fsencode(directory_path) or b".", _PATH_ONLY | os.O_DIRECTORY, resolve)
+    try:
+        yield fd, name or "."
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _beginning(place: Place, path: str) -> Iterator[tuple[int, int]]:
+    """The directory that the path begins at, and how openat2(2) is to walk it."""
+    if not path:
+        raise SynosError(errno.ENOENT, "an empty path names nothing")
+    if "/" not in path:
+        directory, resolve = _pipes(place), RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    elif path.startswith("/"):
+        directory, resolve = _proc_directory(place, "root"), RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+    else:
+        directory, resolve = _proc_directory(place, "cwd"), RESOLVE_NO_MAGICLINKS
+        if not _shares_our_root(place):
+            resolve |= RESOLVE_BENEATH  # an absolute symbolic link would lead to our root instead of the process's
+    try:
+        yield directory, resolve
+    finally:
+        os.close(directory)
+
+
+def _pipes(place: Place) -> int:
+    """``pipes/`` of the mount. The way there is the daemon's affair; what is in it, the caller's."""
+    if not place.mountpoint:
+        raise SynosError(errno.ENOENT, "a name without a slash is one in pipes/, and there is no mount; give a path")
+    with rights.acting_as_daemon(place.credentials):
+        return os.open(f"{place.mountpoint}/pipes", _PATH_ONLY | os.O_DIRECTORY)
+
+
+def _proc_directory(place: Place, name: str) -> int:
+    with _looking_into(place, name):
+        return os.open(f"/proc/{place.pid}/{name}", _PATH_ONLY | os.O_DIRECTORY)
+
+
+def _shares_our_root(place: Place) -> bool:
+    with _looking_into(place, "root"):
+        same_root = os.path.samestat(os.stat(f"/proc/{place.pid}/root"), os.stat("/"))
+        return same_root and os.readlink(f"/proc/{place.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+
+
+@contextmanager
+def _looking_into(place: Place, name: str) -> Iterator[None]:
+    try:
+        with rights.acting_as_daemon(place.credentials) if place.own else nullcontext():
+            yield
     except OSError as error:
-        raise SynosError(error.errno or 0, f"{path}: {os.strerror(error.errno or 0).lower()}") from None
+        message = f"the {name} directory of process {place.pid} is not open to the caller"
+        raise SynosError(error.errno or errno.EACCES, message) from None
+
+
+#: Why a path leads nowhere, for ``explaining``.
+REASONS = {
+    errno.ENXIO: "nobody has {path} open for reading; without O_NONBLOCK the call waits for a reader",
+    errno.ENOENT: "no file {path}; a name without a slash is one in pipes/, ./name one in the working directory",
+    errno.EACCES: "{path}: its mode, or that of a directory on the way, does not let the caller",
+    errno.EEXIST: "{path} exists already",
+    errno.ELOOP: "{path}: a symbolic link that may not be followed here (as those of /proc and /dev/fd), or too many",
+    errno.EXDEV: "{path} leads out of the directory that it begins at; give an absolute path",
+    errno.ENFILE: "the daemon has no host descriptor left; raise its limit (ulimit -n)",
+    errno.EMFILE: "the daemon has no host descriptor left; raise its limit (ulimit -n)",
+    errno.EINTR: "{path}: interrupted by a signal",
+}

@@ -11,24 +11,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import c_int, c_long, c_uint
-from typing import Any
 
 from synosfs.errors import SynosError
 from synosfs.host import credentials
 from synosfs.host.abi import CLONE_FS, CLONE_SYSVSEM
 from synosfs.host.credentials import Credentials
-from synosfs.host.libc import checked, now
+from synosfs.host.libc import syscall
 
-_SYS_SETGROUPS, _SYS_SETRESUID, _SYS_SETRESGID, _SYS_CAPSET, _SYS_UNSHARE = 116, 117, 119, 126, 272
 _CAPABILITY_VERSION_3 = 0x20080522
-_syscall = now["syscall"]
-_syscall.restype = c_long
-
-
-def _raw(number: int, *arguments: Any) -> None:
-    checked(_syscall(c_long(number), *arguments))
-
-
 OWN = credentials.of_daemon()
 """The daemon's credentials. A caller whose credentials equal them is served without changing anything."""
 
@@ -38,11 +28,11 @@ def _set_effective_capabilities(effective: int) -> None:
     low, high = 0xFFFFFFFF, OWN.capabilities >> 32
     permitted_low = OWN.capabilities & low
     data = struct.pack("=6I", effective & low, permitted_low, 0, effective >> 32, high, 0)
-    _raw(_SYS_CAPSET, header, data)
+    syscall("capset", header, data)
 
 
 def _set_groups(groups: tuple[int, ...]) -> None:
-    _raw(_SYS_SETGROUPS, c_long(len(groups)), (c_uint * len(groups))(*groups))
+    syscall("setgroups", c_long(len(groups)), (c_uint * len(groups))(*groups))
 
 
 def assume(caller: Credentials) -> None:
@@ -56,10 +46,10 @@ def assume(caller: Credentials) -> None:
         if caller.groups != OWN.groups:
             _set_groups(caller.groups)
         if caller.gid != OWN.gid:
-            _raw(_SYS_SETRESGID, c_int(-1), c_uint(caller.gid), c_int(-1))
+            syscall("setresgid", c_int(-1), c_uint(caller.gid), c_int(-1))
         if caller.uid != OWN.uid:
             # Leaving uid 0 clears the effective capabilities and keeps the permitted ones for the way back.
-            _raw(_SYS_SETRESUID, c_int(-1), c_uint(caller.uid), c_int(-1))
+            syscall("setresuid", c_int(-1), c_uint(caller.uid), c_int(-1))
         elif caller.capabilities & OWN.capabilities != OWN.capabilities:
             _set_effective_capabilities(caller.capabilities & OWN.capabilities)
     except SynosError as error:
@@ -75,9 +65,9 @@ def resume() -> None:
     """Make the calling thread act with the daemon's own rights again. Cannot fail after a successful ``assume``."""
     try:
         if OWN.uid == 0:
-            _raw(_SYS_SETRESUID, c_int(-1), c_uint(OWN.uid), c_int(-1))
+            syscall("setresuid", c_int(-1), c_uint(OWN.uid), c_int(-1))
             _set_effective_capabilities(OWN.capabilities)
-            _raw(_SYS_SETRESGID, c_int(-1), c_uint(OWN.gid), c_int(-1))
+            syscall("setresgid", c_int(-1), c_uint(OWN.gid), c_int(-1))
             _set_groups(OWN.groups)
     except SynosError as error:
         # Going on with somebody else's rights would be worse than ending.
@@ -115,4 +105,4 @@ def unshare_undo_and_umask() -> None:
     """Give the calling thread a SEM_UNDO list (CLONE_SYSVSEM) and a umask (CLONE_FS) of its own; threads it starts
     share them.
     """
-    _raw(_SYS_UNSHARE, c_long(CLONE_SYSVSEM | CLONE_FS))
+    syscall("unshare", c_long(CLONE_SYSVSEM | CLONE_FS))

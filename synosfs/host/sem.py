@@ -3,50 +3,22 @@
 import ctypes
 import struct
 from collections.abc import Iterable, Sequence
-from ctypes import c_int, c_long, c_size_t, c_ulong, c_ushort, c_void_p
+from ctypes import c_int, c_size_t, c_ulong, c_ushort, c_void_p
 
 from synosfs.host.abi import GETALL, SETALL
-from synosfs.host.libc import IPC_PERM, IpcPerm, bind, blocking, checked, now
+from synosfs.host.arch import HERE
+from synosfs.host.libc import Timespec, bind, blocking, checked, now
+from synosfs.host.structs import IPC_PERM, Layout
 
+#: ``struct semid64_ds`` of <asm/sembuf.h>; times in seconds since the epoch.
+SEMID_DS = Layout({**IPC_PERM, **HERE.semid_ds})
 
-class SemidDs(ctypes.Structure):
-    """``struct semid64_ds`` of <asm/sembuf.h> (x86-64); times in seconds since the epoch."""
-
-    _fields_ = (
-        ("perm", IpcPerm),
-        ("otime", c_long),
-        ("_otime_high", c_ulong),
-        ("ctime", c_long),
-        ("_ctime_high", c_ulong),
-        ("nsems", c_ulong),
-        ("_unused", c_ulong * 2),
+#: ``struct seminfo`` of <linux/sem.h>.
+SEM_INFO = Layout(
+    dict.fromkeys(
+        ("semmap", "semmni", "semmns", "semmnu", "semmsl", "semopm", "semume", "semusz", "semvmx", "semaem"), "i"
     )
-
-
-#: The fields of a ``SemidDs``, in order.
-SEMID_DS = struct.Struct(f"@{IPC_PERM}l8xl8xL16x")
-
-
-class SemInfo(ctypes.Structure):
-    """``struct seminfo`` of <linux/sem.h>."""
-
-    _fields_ = (
-        ("semmap", c_int),
-        ("semmni", c_int),
-        ("semmns", c_int),
-        ("semmnu", c_int),
-        ("semmsl", c_int),
-        ("semopm", c_int),
-        ("semume", c_int),
-        ("semusz", c_int),
-        ("semvmx", c_int),
-        ("semaem", c_int),
-    )
-
-
-class _Timespec(ctypes.Structure):
-    _fields_ = (("seconds", c_long), ("nanoseconds", c_long))
-
+)
 
 _semget = bind(now, "semget", c_int, c_int, c_int, c_int)
 _semctl = bind(now, "semctl", c_int, c_int, c_int, c_int, c_ulong)
@@ -65,7 +37,7 @@ def semctl(semid: int, semnum: int, command: int, value: int = 0) -> int:
     return checked(_semctl(semid, semnum, command, value & 0xFFFFFFFF))
 
 
-def semctl_buffer(semid: int, command: int, buffer: ctypes.Structure) -> int:
+def semctl_buffer(semid: int, command: int, buffer: "ctypes.Array[ctypes.c_char]") -> int:
     """A command whose argument is the address of a structure."""
     return checked(_semctl(semid, 0, command, ctypes.addressof(buffer)))
 
@@ -90,7 +62,7 @@ def semop_nowait(semid: int, operations: Sequence[Iterable[int]]) -> int:
 
 def semtimedop_blocking(semid: int, operations: Sequence[Iterable[int]], timeout_ns: int | None) -> int:
     """Each operation is (number, delta, flags)."""
-    timeout = None if timeout_ns is None else ctypes.byref(_Timespec(*divmod(timeout_ns, 1_000_000_000)))
+    timeout = None if timeout_ns is None else ctypes.byref(Timespec(*divmod(timeout_ns, 1_000_000_000)))
     return checked(_semtimedop_blocking(semid, _packed(operations), len(operations), timeout))
 
 

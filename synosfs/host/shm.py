@@ -8,56 +8,26 @@ not mapped first.
 
 import ctypes
 import os
-import struct
-from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_void_p, py_object
+from ctypes import c_int, c_size_t, c_ssize_t, c_ulong, c_void_p, py_object
 
-from synosfs.host.libc import IPC_PERM, IpcPerm, bind, checked, now
+from synosfs.host.libc import bind, checked, now
+from synosfs.host.structs import IPC_PERM, Layout
 
+#: ``struct shmid64_ds`` of <asm-generic/shmbuf.h>; times in seconds since the epoch, the size in bytes.
+SHMID_DS = Layout(
+    IPC_PERM
+    | {"segsz": "L"}
+    | dict.fromkeys(("atime", "dtime", "ctime"), "l")
+    | {"cpid": "i", "lpid": "i", "nattch": "L", "_end": "16x"}
+)
 
-class ShmidDs(ctypes.Structure):
-    """``struct shmid64_ds`` of <asm-generic/shmbuf.h>; times in seconds since the epoch, the size in bytes."""
+#: ``struct shminfo64``: the limits; ``shmmax`` in bytes, ``shmall`` in pages.
+SHM_INFO = Layout(dict.fromkeys(("shmmax", "shmmin", "shmmni", "shmseg", "shmall"), "L") | {"_end": "32x"})
 
-    _fields_ = (
-        ("perm", IpcPerm),
-        ("segsz", c_size_t),
-        ("atime", c_long),
-        ("dtime", c_long),
-        ("ctime", c_long),
-        ("cpid", c_int),
-        ("lpid", c_int),
-        ("nattch", c_ulong),
-        ("_unused", c_ulong * 2),
-    )
-
-
-#: The fields of a ``ShmidDs``, in order.
-SHMID_DS = struct.Struct(f"@{IPC_PERM}LllliiL16x")
-
-
-class ShmInfo(ctypes.Structure):
-    """``struct shminfo64``: the limits; ``shmmax`` in bytes, ``shmall`` in pages."""
-
-    _fields_ = (
-        ("shmmax", c_ulong),
-        ("shmmin", c_ulong),
-        ("shmmni", c_ulong),
-        ("shmseg", c_ulong),
-        ("shmall", c_ulong),
-        ("_unused", c_ulong * 4),
-    )
-
-
-class ShmUse(ctypes.Structure):
-    """``struct shm_info`` of <linux/shm.h>: what is in use, in pages."""
-
-    _fields_ = (
-        ("used_ids", c_int),
-        ("shm_tot", c_ulong),
-        ("shm_rss", c_ulong),
-        ("shm_swp", c_ulong),
-        ("swap_attempts", c_ulong),
-        ("swap_successes", c_ulong),
-    )
+#: ``struct shm_info`` of <linux/shm.h>: what is in use, in pages.
+SHM_USE = Layout(
+    {"used_ids": "i"} | dict.fromkeys(("shm_tot", "shm_rss", "shm_swp", "swap_attempts", "swap_successes"), "L")
+)
 
 
 class _Piece(ctypes.Structure):
@@ -92,8 +62,8 @@ def shmdt(address: int) -> None:
     checked(_shmdt(address))
 
 
-def shmctl(shmid: int, command: int, buffer: ctypes.Structure | None = None) -> int:
-    return checked(_shmctl(shmid, command, None if buffer is None else ctypes.addressof(buffer)))
+def shmctl(shmid: int, command: int, buffer: "ctypes.Array[ctypes.c_char] | None" = None) -> int:
+    return checked(_shmctl(shmid, command, buffer))
 
 
 def read(address: int, size: int) -> bytes:

@@ -1,7 +1,6 @@
 """Files and FIFOs of the host, opened for a SynOS process: by its paths, with its rights, from a thread of its avatar.
 
-A path means what it means to the process: it begins at the process's root or working directory, in the process's own
-mount namespace. Two things are never opened here:
+Where a path leads is ``host.path``'s to say. Two things are never opened here:
 
 - what a magic link of procfs leads to (``/dev/stdin``, ``/proc/self/fd/3``), and procfs itself: to the thread that
   opens, "self" is the daemon;
@@ -17,14 +16,15 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.host import file as host_file
+from synosfs.host import path as walk
 from synosfs.host import procfs, rights
-from synosfs.host.credentials import Credentials
-from synosfs.host.file import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
+from synosfs.host.errors import explained, explaining
+from synosfs.host.path import Place
 from synosfs.ipc.change import Change, apply
 
 #: Flags of open(2) that are honoured; O_CLOEXEC is the descriptor's, O_NONBLOCK the description's.
@@ -35,24 +35,6 @@ OPEN_FLAGS = (
 
 #: /dev/null, zero, full, random and urandom: devices that do nothing when they are opened.
 _HARMLESS_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
-
-_PATH_ONLY = os.O_PATH | os.O_CLOEXEC
-
-
-class Place(NamedTuple):
-    """Who opens, and where: the process, its rights, the mount point of ``pipes/`` and the mount's device number.
-
-    ``own`` says that the process itself asks, which may have the use of its own directories and streams whatever the
-    host lets it see of itself in /proc (nothing, when it has changed its ids). ``mountpoint`` is empty, and ``device``
-    -1, where there is no mount.
-    """
-
-    pid: int
-    pidfd: int
-    credentials: Credentials
-    own: bool
-    mountpoint: str
-    device: int
 
 
 class Opened(NamedTuple):
@@ -65,69 +47,56 @@ class Opened(NamedTuple):
 def open_file(place: Place, path: str, flags: int, mode: int) -> Opened:
     """open(2). A FIFO is opened as the kernel does it: without O_NONBLOCK, and not read-write, it waits for a peer."""
     os.umask(procfs.umask(place.pid))
-    with _directory_of(place, path) as (directory, name, resolve):
-        for _ in range(10):  # somebody may make and remove the file while we look
-            try:
-                found = host_file.openat2_blocking(directory, name, _PATH_ONLY | flags & os.O_NOFOLLOW, resolve)
-            except SynosError as error:
-                if error.errno != errno.ENOENT or not flags & os.O_CREAT:
-                    raise _explained(error, path) from None
-                with suppress(FileExistsError):
-                    return _create(place, path, flags, mode)
-                continue
-            try:
+    for _ in range(10):  # somebody may make and remove the file while we look
+        try:
+            with walk.found(place, path, flags & os.O_NOFOLLOW) as fd:
                 if flags & (os.O_CREAT | os.O_EXCL) == os.O_CREAT | os.O_EXCL:
                     raise SynosError(errno.EEXIST, f"{path} exists, and O_CREAT|O_EXCL asked for a new one")
-                return _open_found(place, found, path, flags)
-            finally:
-                os.close(found)
+                return _open_found(place, fd, path, flags)
+        except SynosError as error:
+            if error.errno != errno.ENOENT or not flags & os.O_CREAT:
+                raise
+        with suppress(FileExistsError):
+            return _create(place, path, flags, mode)
     raise SynosError(errno.ENOENT, f"{path} comes and goes, or is a symbolic link that leads nowhere")
+
+
+def status(place: Place, path: str) -> os.stat_result:
+    """stat(2) of what a path of the process's leads to."""
+    with walk.found(place, path) as fd:
+        return os.fstat(fd)
 
 
 def make_fifo(place: Place, path: str, mode: int) -> None:
     """mkfifo(3) at a path of the process's."""
     os.umask(procfs.umask(place.pid))
-    with _parent_of(place, path) as (parent, name):
-        try:
-            os.mkfifo(name, mode & 0o7777, dir_fd=parent)
-        except OSError as error:
-            raise _explained(error, path) from None
+    with walk.parent(place, path) as (directory, name), explaining(walk.REASONS, path=path):
+        os.mkfifo(name, mode & 0o7777, dir_fd=directory)
 
 
 def unlink(place: Place, path: str) -> None:
     """Remove the name that a path of the process's leads to."""
-    with _parent_of(place, path) as (parent, name):
-        try:
-            os.unlink(name, dir_fd=parent)
-        except OSError as error:
-            raise _explained(error, path) from None
+    with walk.parent(place, path) as (directory, name), explaining(walk.REASONS, path=path):
+        os.unlink(name, dir_fd=directory)
 
 
 def rename(place: Place, path: str, new_path: str) -> None:
-    """rename(2) of a path of the process's to another."""
-    with _parent_of(place, path) as (parent, name), _parent_of(place, new_path) as (new_parent, new_name):
-        try:
-            os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
-        except OSError as error:
-            raise _explained(error, path) from None
+    """Move what a path of the process's leads to."""
+    with (
+        walk.parent(place, path) as (directory, name),
+        walk.parent(place, new_path) as (new_directory, new_name),
+        explaining(walk.REASONS, path=path),
+    ):
+        os.rename(name, new_name, src_dir_fd=directory, dst_dir_fd=new_directory)
 
 
 def change(place: Place, path: str, wanted: Change) -> None:
-    """Carry chmod(2), chown(2) and utimensat(2) out on what a path of the process's leads to. EDEADLK: into our own mount."""
-    with _directory_of(place, path) as (directory, name, resolve):
-        try:
-            found = host_file.openat2_blocking(directory, name, _PATH_ONLY, resolve)
-        except SynosError as error:
-            raise _explained(error, path) from None
-    try:
-        if os.fstat(found).st_dev == place.device:
+    """Carry chmod(2), chown(2) and utimensat(2) out on what a path of the process's leads to. EDEADLK: in our mount."""
+    with walk.found(place, path) as fd:
+        if os.fstat(fd).st_dev == place.device:
             raise SynosError(errno.EDEADLK, f"{path} is a file of this mount: change it there")
-        try:
-            apply(wanted, f"/proc/self/fd/{found}")
-        except OSError as error:
-            raise _explained(error, path) from None
-    finally:
-        os.close(found)
+        with explaining(walk.REASONS, path=path):
+            apply(wanted, f"/proc/self/fd/{fd}")
 
 
 @contextmanager
@@ -163,73 +132,6 @@ def standard_stream(place: Place, number: int, access: int) -> Iterator[int]:
         os.close(fd)
 
 
-# --- where a path begins ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _directory_of(place: Place, path: str) -> Iterator[tuple[int, bytes, int]]:
-    """The directory that the path begins at, the path from there, and how openat2(2) is to walk it."""
-    if not path:
-        raise SynosError(errno.ENOENT, "an empty path names nothing")
-    if "/" not in path:
-        directory, resolve = _pipes(place), RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
-    elif path.startswith("/"):
-        directory, resolve = _proc_directory(place, "root"), RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-    else:
-        directory, resolve = _proc_directory(place, "cwd"), RESOLVE_NO_MAGICLINKS
-        if not _shares_our_root(place):
-            resolve |= RESOLVE_BENEATH  # an absolute symbolic link would lead to our root instead of the process's
-    try:
-        yield directory, os.fsencode(path), resolve
-    finally:
-        os.close(directory)
-
-
-@contextmanager
-def _parent_of(place: Place, path: str) -> Iterator[tuple[int, str]]:
-    parent_path, name = os.path.split(path)
-    with _directory_of(place, path) as (directory, _, resolve):
-        try:
-            parent = host_file.openat2_blocking(
-                directory, os.fsencode(parent_path) or b".", _PATH_ONLY | os.O_DIRECTORY, resolve
-            )
-        except SynosError as error:
-            raise _explained(error, path) from None
-    try:
-        yield parent, name or "."
-    finally:
-        os.close(parent)
-
-
-def _pipes(place: Place) -> int:
-    """``pipes/`` of the mount. The way there is the daemon's affair; what is in it, the caller's."""
-    if not place.mountpoint:
-        raise SynosError(errno.ENOENT, "a name without a slash is one in pipes/, and there is no mount; give a path")
-    with rights.acting_as_daemon(place.credentials):
-        return os.open(f"{place.mountpoint}/pipes", _PATH_ONLY | os.O_DIRECTORY)
-
-
-def _proc_directory(place: Place, name: str) -> int:
-    with _looking_into(place, name):
-        return os.open(f"/proc/{place.pid}/{name}", _PATH_ONLY | os.O_DIRECTORY)
-
-
-def _shares_our_root(place: Place) -> bool:
-    with _looking_into(place, "root"):
-        same_root = os.path.samestat(os.stat(f"/proc/{place.pid}/root"), os.stat("/"))
-        return same_root and os.readlink(f"/proc/{place.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
-
-
-@contextmanager
-def _looking_into(place: Place, name: str) -> Iterator[None]:
-    try:
-        with rights.acting_as_daemon(place.credentials) if place.own else nullcontext():
-            yield
-    except OSError as error:
-        message = f"the {name} directory of process {place.pid} is not open to the caller"
-        raise SynosError(error.errno or errno.EACCES, message) from None
-
-
 # --- opening what was found ------------------------------------------------------------------------------------------
 
 
@@ -250,16 +152,14 @@ def _open_found(place: Place, found: int, path: str, flags: int) -> Opened:
     if kind == stat.S_IFREG and host_file.filesystem_type(found) == host_file.PROC_SUPER_MAGIC:
         raise SynosError(errno.EACCES, f"{path} is in /proc, where 'self' would be the daemon")
     again = flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) | os.O_CLOEXEC | os.O_NOCTTY
-    try:
+    with explaining(walk.REASONS, path=path):
         host_fd = host_file.open_blocking(f"/proc/self/fd/{found}", again)
-    except SynosError as error:
-        raise _explained(error, path) from None
     return _opened(host_fd, "fifo" if kind == stat.S_IFIFO else "file")
 
 
 def _create(place: Place, path: str, flags: int, mode: int) -> Opened:
     """Make a regular file and open it. EEXIST when there is one by now."""
-    with _parent_of(place, path) as (parent, name):
+    with walk.parent(place, path) as (parent, name):
         if os.fstat(parent).st_dev == place.device:
             raise SynosError(errno.ENOENT, f"no FIFO {path}; mkfifo makes one (a file of yours is named ./{name})")
         try:
@@ -267,7 +167,7 @@ def _create(place: Place, path: str, flags: int, mode: int) -> Opened:
         except FileExistsError:
             raise
         except OSError as error:
-            raise _explained(error, path) from None
+            raise explained(error, walk.REASONS, path=path) from None
     return _opened(host_fd, "file")
 
 
@@ -275,22 +175,3 @@ def _opened(host_fd: int, file_type: str) -> Opened:
     flags = fcntl.fcntl(host_fd, fcntl.F_GETFL)
     fcntl.fcntl(host_fd, fcntl.F_SETFL, flags | os.O_NONBLOCK)
     return Opened(host_fd, file_type)
-
-
-def _explained(error: OSError, path: str) -> SynosError:
-    number = error.errno or errno.EIO
-    reason = _REASONS.get(number, os.strerror(number).lower())
-    return SynosError(number, reason.format(path=path))
-
-
-_REASONS = {
-    errno.ENXIO: "nobody has {path} open for reading; without O_NONBLOCK the call waits for a reader",
-    errno.ENOENT: "no file {path}; a name without a slash is one in pipes/, ./name one in the working directory",
-    errno.EACCES: "{path}: its mode, or that of a directory on the way, does not let the caller",
-    errno.EEXIST: "{path} exists already",
-    errno.ELOOP: "{path}: a symbolic link that may not be followed here (as those of /proc and /dev/fd), or too many",
-    errno.EXDEV: "{path} leads out of the directory that it begins at; give an absolute path",
-    errno.ENFILE: "the daemon has no host descriptor left; raise its limit (ulimit -n)",
-    errno.EMFILE: "the daemon has no host descriptor left; raise its limit (ulimit -n)",
-    errno.EINTR: "{path}: interrupted by a signal",
-}

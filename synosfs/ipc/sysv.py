@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from errno import EIDRM, EINVAL, ENOENT
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from synosfs.errors import SynosError
 from synosfs.host.abi import IPC_PRIVATE
@@ -29,6 +29,26 @@ def in_its_slot(number: int, stat_slot: Callable[[int], Status]) -> Status | Non
         if found[0] == number:
             return found
     return None
+
+
+class Perm(Protocol):
+    """What IPC_SET changes of every family's status."""
+
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def mode(self) -> int: ...
+
+
+def new_perm(now: Perm, uid: int | None, gid: int | None, mode: int | None) -> dict[str, int]:
+    """The fields of ``ipc_perm`` for IPC_SET; what is None stays as it is."""
+    return {
+        "uid": now.uid if uid is None else uid,
+        "gid": now.gid if gid is None else gid,
+        "mode": now.mode if mode is None else mode,
+    }
 
 
 def table_of(family: str) -> list[bytes]:

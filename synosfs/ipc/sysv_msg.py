@@ -6,14 +6,13 @@ calling thread's credentials, and an id that is gone is the host's EINVAL. ``*_n
 """
 
 import errno
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import msg as host_msg
 from synosfs.host.abi import (
-    IPC_CREAT,
     IPC_INFO,
     IPC_NOWAIT,
     IPC_RMID,
@@ -21,11 +20,12 @@ from synosfs.host.abi import (
     IPC_STAT,
     MSG_COPY,
     MSG_EXCEPT,
-    MSG_INFO,
     MSG_STAT,
     MSG_STAT_ANY,
 )
-from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private
+from synosfs.host.errors import explained, explaining
+from synosfs.host.msg import MSQID_DS
+from synosfs.ipc.sysv import Limits, in_its_slot, new_perm, refuse_private
 
 #: The most a receive buffer may hold here; the host's messages end at MSGMAX, far below.
 _MOST = 1 << 20
@@ -73,14 +73,14 @@ class MessageQueue(msgspec.Struct, frozen=True):
                 raise WouldBlock(
                     errno.EAGAIN, f"queue {self.msqid} is full; receive from it or raise its qbytes"
                 ) from None
-            raise self._explained(error, _SEND, mtype=mtype, size=len(data)) from None
+            raise explained(error, _SEND, msqid=self.msqid, mtype=mtype, size=len(data)) from None
 
     def send(self, mtype: int, data: bytes, flags: int = 0) -> None:
         """msgsnd(2), waiting for room: EIDRM when the queue is removed, EINTR on a signal to this thread."""
         try:
             host_msg.msgsnd_blocking(self.msqid, mtype, data, flags)
         except SynosError as error:
-            raise self._explained(error, _SEND, mtype=mtype, size=len(data)) from None
+            raise explained(error, _SEND, msqid=self.msqid, mtype=mtype, size=len(data)) from None
 
     def receive_nowait(self, size: int, mtype: int = 0, flags: int = 0) -> Message:
         """msgrcv(2). WouldBlock (ENOMSG) when no message matches; E2BIG when it is larger than ``size`` and stays."""
@@ -90,7 +90,7 @@ class MessageQueue(msgspec.Struct, frozen=True):
             if error.errno == errno.ENOMSG:
                 message = f"queue {self.msqid} has no message {_selection(mtype, flags)}"
                 raise WouldBlock(errno.ENOMSG, message) from None
-            raise self._explained(error, _RECEIVE, size=size) from None
+            raise explained(error, _RECEIVE, msqid=self.msqid, size=size) from None
 
     def receive(self, size: int, mtype: int = 0, flags: int = 0) -> Message:
         """msgrcv(2), sleeping in the host until a message matches: EIDRM, EINTR on a signal to this thread; E2BIG."""
@@ -99,7 +99,7 @@ class MessageQueue(msgspec.Struct, frozen=True):
         try:
             return Message(*host_msg.msgrcv_blocking(self.msqid, room, mtype, flags))
         except SynosError as error:
-            raise self._explained(error, _RECEIVE, size=size) from None
+            raise explained(error, _RECEIVE, msqid=self.msqid, size=size) from None
 
     def wait_message(self, mtype: int = 0, flags: int = 0) -> Message | None:
         """Sleep until a message of the type is there, and leave it there.
@@ -112,7 +112,7 @@ class MessageQueue(msgspec.Struct, frozen=True):
         except SynosError as error:
             if error.errno == errno.E2BIG:
                 return None
-            raise self._explained(error, _RECEIVE, size=0) from None
+            raise explained(error, _RECEIVE, msqid=self.msqid, size=0) from None
 
     def peek(self, index: int) -> Message:
         """The message at ``index`` without taking it (MSG_COPY); WouldBlock (ENOMSG) past the last one."""
@@ -120,18 +120,15 @@ class MessageQueue(msgspec.Struct, frozen=True):
 
     def status(self) -> QueueStatus:
         """msgctl(IPC_STAT): EACCES without read permission."""
-        buffer = host_msg.MsqidDs()
-        try:
-            host_msg.msgctl(self.msqid, IPC_STAT, buffer)
-        except SynosError as error:
-            raise self._explained(error, _CONTROL) from None
-        return _status(self.msqid, buffer)
+        buffer = MSQID_DS.buffer()
+        self._control(IPC_STAT, buffer)
+        return QueueStatus(self.msqid, *MSQID_DS.unpack(buffer))
 
     def status_any(self) -> QueueStatus:
         """The status as ``ipcs`` shows it to everybody, whatever the permissions (MSG_STAT_ANY). EINVAL: no such id."""
         found = in_its_slot(self.msqid, lambda slot: stat_slot(slot, MSG_STAT_ANY))
         if found is None:
-            raise self._explained(SynosError(errno.EINVAL), _CONTROL)
+            raise explained(SynosError(errno.EINVAL), _CONTROL, msqid=self.msqid)
         return found
 
     def set(
@@ -139,28 +136,16 @@ class MessageQueue(msgspec.Struct, frozen=True):
     ) -> None:
         """msgctl(IPC_SET); what is None stays. EPERM: not the owner, or qbytes above MSGMNB (CAP_SYS_RESOURCE)."""
         now = self.status_any()
-        buffer = host_msg.MsqidDs()
-        buffer.perm.uid = now.uid if uid is None else uid
-        buffer.perm.gid = now.gid if gid is None else gid
-        buffer.perm.mode = now.mode if mode is None else mode
-        buffer.qbytes = now.qbytes if qbytes is None else qbytes
-        try:
-            host_msg.msgctl(self.msqid, IPC_SET, buffer)
-        except SynosError as error:
-            raise self._explained(error, _CONTROL) from None
+        wanted = {**new_perm(now, uid, gid, mode), "qbytes": now.qbytes if qbytes is None else qbytes}
+        self._control(IPC_SET, MSQID_DS.buffer(**wanted))
 
     def remove(self) -> None:
         """msgctl(IPC_RMID): wakes all who wait with EIDRM. EPERM: neither owner nor creator; EINVAL: no such id."""
-        try:
-            host_msg.msgctl(self.msqid, IPC_RMID)
-        except SynosError as error:
-            raise self._explained(error, _CONTROL) from None
+        self._control(IPC_RMID)
 
-    def _explained(self, error: SynosError, reasons: dict[int, str], **facts: int) -> SynosError:
-        reason = reasons.get(error.errno)
-        if reason is None:
-            return error
-        return SynosError(error.errno, reason.format(msqid=self.msqid, **facts))
+    def _control(self, command: int, buffer: Any = None) -> None:
+        with explaining(_CONTROL, msqid=self.msqid):
+            host_msg.msgctl(self.msqid, command, buffer)
 
 
 # Why the host said no, in the man pages' words. One errno can have several causes: the sentence names each of them.
@@ -184,6 +169,7 @@ _CONTROL = {
     errno.EPERM: "the caller is neither owner nor creator of queue {msqid}, or qbytes is above kernel.msgmnb",
     errno.EIDRM: "queue {msqid} was removed",
 }
+_SLOT = {errno.EINVAL: "no queue in slot {slot}"}
 _GET = {
     errno.ENOENT: "no queue has key {key:#x}; add IPC_CREAT to make it",
     errno.EEXIST: "a queue with key {key:#x} exists, and IPC_CREAT|IPC_EXCL asked for a new one",
@@ -194,11 +180,8 @@ _GET = {
 
 def get(key: int, flags: int) -> MessageQueue:
     """msgget(2): find or make the queue of ``key``; IPC_PRIVATE is always new."""
-    try:
+    with explaining(_GET, key=key & 0xFFFFFFFF):
         return MessageQueue(host_msg.msgget(key, flags))
-    except SynosError as error:
-        reason = _GET.get(error.errno)
-        raise SynosError(error.errno, reason.format(key=key & 0xFFFFFFFF)) if reason else error from None
 
 
 def find(key: int) -> MessageQueue:
@@ -207,37 +190,24 @@ def find(key: int) -> MessageQueue:
     return get(key, 0)
 
 
-def create(key: int, mode: int) -> MessageQueue:
-    return get(key, IPC_CREAT | mode)
-
-
 def stat_slot(slot: int, command: int = MSG_STAT) -> QueueStatus:
     """MSG_STAT, MSG_STAT_ANY: the queue in this slot of the kernel's table. EINVAL: none there; EACCES."""
-    buffer = host_msg.MsqidDs()
-    try:
+    buffer = MSQID_DS.buffer()
+    with explaining(_SLOT, slot=slot):
         msqid = host_msg.msgctl(slot, command, buffer)
-    except SynosError as error:
-        if error.errno == errno.EINVAL:
-            raise SynosError(errno.EINVAL, f"no queue in slot {slot}") from None
-        raise
-    return _status(msqid, buffer)
+    return QueueStatus(msqid, *MSQID_DS.unpack(buffer))
 
 
 def limits(command: int = IPC_INFO) -> Limits:
     """IPC_INFO: the system's limits. MSG_INFO: what is in use, in the fields msgpool, msgmap and msgtql."""
-    assert command in (IPC_INFO, MSG_INFO)
-    buffer = host_msg.MsgInfo()
+    buffer = host_msg.MSG_INFO.buffer()
     highest = host_msg.msgctl(0, command, buffer)
-    return Limits(highest, {name: getattr(buffer, name) for name, _ in host_msg.MsgInfo._fields_})
+    return Limits(highest, host_msg.MSG_INFO.named(buffer))
 
 
 def _message_max() -> int:
     """kernel.msgmax: the most bytes of a message, as it is now."""
     return limits().values["msgmax"]
-
-
-def _status(msqid: int, buffer: host_msg.MsqidDs) -> QueueStatus:
-    return QueueStatus(msqid, *host_msg.MSQID_DS.unpack_from(buffer))
 
 
 def _selection(mtype: int, flags: int) -> str:

@@ -22,13 +22,14 @@ from synosfs.host.abi import (
     IPC_RMID,
     IPC_SET,
     IPC_STAT,
-    SEM_INFO,
     SEM_STAT,
     SEM_STAT_ANY,
     SEM_UNDO,
     SETVAL,
 )
-from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private
+from synosfs.host.errors import explained, explaining
+from synosfs.host.sem import SEMID_DS
+from synosfs.ipc.sysv import Limits, in_its_slot, new_perm, refuse_private
 
 #: The most that a semaphore can hold (SEMVMX); a value beyond 16 bits would not even reach the host.
 _SEMVMX = 32767
@@ -84,7 +85,7 @@ class SemaphoreSet:
         except SynosError as error:
             if error.errno == errno.EAGAIN:
                 raise WouldBlock(errno.EAGAIN, f"set {self.semid}: {_shown(operations)} would wait") from None
-            raise self._explained(error, _OPERATE, operations=len(operations)) from None
+            raise explained(error, _OPERATE, semid=self.semid, operations=len(operations)) from None
 
     def operate(self, operations: Sequence[Operation], timeout_ns: int | None = None) -> None:
         """semtimedop(2), waiting until all can be done. EIDRM: the set was removed; EAGAIN: the time-out; EINTR."""
@@ -95,7 +96,7 @@ class SemaphoreSet:
                 within = "" if timeout_ns is None else f" within {timeout_ns / 1e9:g} s"
                 message = f"set {self.semid}: {_shown(operations)} could not be done{within}"
                 raise SynosError(errno.EAGAIN, message) from None
-            raise self._explained(error, _OPERATE, operations=len(operations)) from None
+            raise explained(error, _OPERATE, semid=self.semid, operations=len(operations)) from None
 
     def allows_taking(self, num: int) -> bool:
         """Whether semaphore ``num`` could be decremented by 1 now. Changes nothing, otime and GETPID included; EFBIG,
@@ -106,7 +107,7 @@ class SemaphoreSet:
         except SynosError as error:
             if error.errno in (errno.ERANGE, errno.EAGAIN):
                 return error.errno == errno.ERANGE
-            raise self._explained(error, _OPERATE, operations=1) from None
+            raise explained(error, _OPERATE, semid=self.semid, operations=1) from None
         raise AssertionError  # an array that cannot succeed
 
     def wait_allows_taking(self, num: int) -> None:
@@ -115,7 +116,7 @@ class SemaphoreSet:
             host_sem.semtimedop_blocking(self.semid, _watching(num), None)
         except SynosError as error:
             if error.errno != errno.ERANGE:
-                raise self._explained(error, _OPERATE, operations=1) from None
+                raise explained(error, _OPERATE, semid=self.semid, operations=1) from None
 
     def figure(self, num: int, command: int) -> int:
         """GETVAL, GETPID, GETNCNT or GETZCNT of one semaphore. EINVAL: no such number; EACCES."""
@@ -129,10 +130,8 @@ class SemaphoreSet:
         """GETALL, of as many as the set has. EACCES without read permission."""
         if nsems is None:
             nsems = self.status_any().nsems
-        try:
+        with explaining(_READ, semid=self.semid, num=0):
             return host_sem.semctl_getall(self.semid, nsems)
-        except SynosError as error:
-            raise self._explained(error, _READ) from None
 
     def set_values(self, values: Sequence[int]) -> None:
         """SETALL, which clears every process's undo entries for the set. EINVAL: not one for each; ERANGE; EACCES."""
@@ -143,57 +142,37 @@ class SemaphoreSet:
             )
         # The host takes 16 bits of each: what does not fit must not become something else.
         held = [value if 0 <= value <= _SEMVMX else _SEMVMX + 1 for value in values]
-        try:
+        with explaining(_ALTER, semid=self.semid, num=0):
             host_sem.semctl_setall(self.semid, held)
-        except SynosError as error:
-            raise self._explained(error, _ALTER) from None
 
     def status(self) -> SetStatus:
         """semctl(IPC_STAT): EACCES without read permission."""
-        buffer = host_sem.SemidDs()
-        try:
+        buffer = SEMID_DS.buffer()
+        with explaining(_READ, semid=self.semid, num=0):
             host_sem.semctl_buffer(self.semid, IPC_STAT, buffer)
-        except SynosError as error:
-            raise self._explained(error, _READ) from None
-        return _status(self.semid, buffer)
+        return SetStatus(self.semid, *SEMID_DS.unpack(buffer))
 
     def status_any(self) -> SetStatus:
         """The status as ``ipcs`` shows it to everybody, whatever the permissions (SEM_STAT_ANY). EINVAL: no such id."""
         found = in_its_slot(self.semid, lambda slot: stat_slot(slot, SEM_STAT_ANY))
         if found is None:
-            raise self._explained(SynosError(errno.EINVAL), _OWN)
+            raise explained(SynosError(errno.EINVAL), _OWN, semid=self.semid)
         return found
 
     def set(self, uid: int | None = None, gid: int | None = None, mode: int | None = None) -> None:
         """semctl(IPC_SET); what is None stays. EPERM: neither owner nor creator."""
-        now = self.status_any()
-        buffer = host_sem.SemidDs()
-        buffer.perm.uid = now.uid if uid is None else uid
-        buffer.perm.gid = now.gid if gid is None else gid
-        buffer.perm.mode = now.mode if mode is None else mode
-        try:
+        buffer = SEMID_DS.buffer(**new_perm(self.status_any(), uid, gid, mode))
+        with explaining(_OWN, semid=self.semid):
             host_sem.semctl_buffer(self.semid, IPC_SET, buffer)
-        except SynosError as error:
-            raise self._explained(error, _OWN) from None
 
     def remove(self) -> None:
         """semctl(IPC_RMID): wakes all who wait with EIDRM. EPERM: neither owner nor creator; EINVAL: no such id."""
-        try:
+        with explaining(_OWN, semid=self.semid):
             host_sem.semctl(self.semid, 0, IPC_RMID)
-        except SynosError as error:
-            raise self._explained(error, _OWN) from None
 
     def _control(self, num: int, command: int, value: int = 0) -> int:
-        try:
+        with explaining(_ALTER if command == SETVAL else _READ, semid=self.semid, num=num):
             return host_sem.semctl(self.semid, num, command, value)
-        except SynosError as error:
-            raise self._explained(error, _ALTER if command == SETVAL else _READ, num=num) from None
-
-    def _explained(self, error: SynosError, reasons: dict[int, str], num: int = 0, operations: int = 0) -> SynosError:
-        reason = reasons.get(error.errno)
-        if reason is None:
-            return error
-        return SynosError(error.errno, reason.format(semid=self.semid, num=num, operations=operations))
 
 
 # Why the host said no, in the man pages' words. One errno can have several causes: the sentence names each of them.
@@ -222,6 +201,7 @@ _OWN = {
     errno.EPERM: "the caller is neither owner nor creator of set {semid}",
     errno.EIDRM: "set {semid} was removed",
 }
+_SLOT = {errno.EINVAL: "no semaphore set in slot {slot}"}
 _GET = {
     errno.ENOENT: "no semaphore set has key {key:#x}; add IPC_CREAT to make it",
     errno.EEXIST: "a semaphore set with key {key:#x} exists, and IPC_CREAT|IPC_EXCL asked for a new one",
@@ -235,13 +215,8 @@ _GET = {
 
 def get(key: int, nsems: int, flags: int) -> SemaphoreSet:
     """semget(2): find or make the set of ``key``; IPC_PRIVATE is always new."""
-    try:
+    with explaining(_GET, key=key & 0xFFFFFFFF, nsems=nsems):
         return SemaphoreSet(host_sem.semget(key, nsems, flags))
-    except SynosError as error:
-        reason = _GET.get(error.errno)
-        if reason is None:
-            raise
-        raise SynosError(error.errno, reason.format(key=key & 0xFFFFFFFF, nsems=nsems)) from None
 
 
 def get_initialised(key: int, nsems: int, flags: int, values: Sequence[int]) -> SemaphoreSet:
@@ -289,26 +264,17 @@ def find(key: int) -> SemaphoreSet:
 
 def stat_slot(slot: int, command: int = SEM_STAT) -> SetStatus:
     """SEM_STAT, SEM_STAT_ANY: the set in this slot of the kernel's table. EINVAL: none there; EACCES."""
-    buffer = host_sem.SemidDs()
-    try:
+    buffer = SEMID_DS.buffer()
+    with explaining(_SLOT, slot=slot):
         semid = host_sem.semctl_buffer(slot, command, buffer)
-    except SynosError as error:
-        if error.errno == errno.EINVAL:
-            raise SynosError(errno.EINVAL, f"no semaphore set in slot {slot}") from None
-        raise
-    return _status(semid, buffer)
+    return SetStatus(semid, *SEMID_DS.unpack(buffer))
 
 
 def limits(command: int = IPC_INFO) -> Limits:
-    """IPC_INFO: the system's limits. SEM_INFO: how many sets and semaphores there are, in semusz and semaem."""
-    assert command in (IPC_INFO, SEM_INFO)
-    buffer = host_sem.SemInfo()
+    """IPC_INFO: the system's limits. SEM_INFO: what is in use, in the fields semusz and semaem."""
+    buffer = host_sem.SEM_INFO.buffer()
     highest = host_sem.semctl_buffer(0, command, buffer)
-    return Limits(highest, {name: getattr(buffer, name) for name, _ in host_sem.SemInfo._fields_})
-
-
-def _status(semid: int, buffer: host_sem.SemidDs) -> SetStatus:
-    return SetStatus(semid, *host_sem.SEMID_DS.unpack_from(buffer))
+    return Limits(highest, host_sem.SEM_INFO.named(buffer))
 
 
 def _without_waiting(operations: Iterable[Operation]) -> list[tuple[int, int, int]]:

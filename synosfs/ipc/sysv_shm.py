@@ -10,8 +10,9 @@ The daemon's address space is one for all callers: ``attach`` keeps within its p
 
 import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.host import shm as host_shm
@@ -20,14 +21,15 @@ from synosfs.host.abi import (
     IPC_RMID,
     IPC_SET,
     IPC_STAT,
-    SHM_INFO,
     SHM_LOCK,
     SHM_RDONLY,
     SHM_STAT,
     SHM_STAT_ANY,
     SHM_UNLOCK,
 )
-from synosfs.ipc.sysv import Limits, in_its_slot, refuse_private, table_of
+from synosfs.host.errors import explained, explaining
+from synosfs.host.shm import SHMID_DS
+from synosfs.ipc.sysv import Limits, in_its_slot, new_perm, refuse_private, table_of
 
 #: The most attachments at once (vm.max_map_count is 65530 by default, and the daemon has other maps), and the most
 #: bytes (the address space has 128 TiB; a segment without reservation may claim any size).
@@ -63,43 +65,36 @@ class Segment:
 
     def attach(self, *, readonly: bool = False) -> "Attached":
         """shmat(2). EINVAL: no such id; EACCES; ENOMEM; EIDRM: being removed at this moment."""
-        try:
+        with explaining(_ATTACH, shmid=self.shmid):
             if _attached.count >= _MOST_ATTACHED:
                 raise SynosError(errno.ENOMEM)
             address = host_shm.shmat(self.shmid, SHM_RDONLY if readonly else 0)
-        except SynosError as error:
-            raise self._explained(error, _ATTACH) from None
-        try:
-            # Asked now, the answer is this segment's: an attached one keeps its id.
-            size = self.status_any().segsz
-            if _attached.size + size > _MOST_BYTES:
-                raise self._explained(SynosError(errno.ENOMEM), _ATTACH)
-        except SynosError:
-            host_shm.shmdt(address)
-            raise
+            try:
+                # Asked now, the answer is this segment's: an attached one keeps its id.
+                size = self.status_any().segsz
+                if _attached.size + size > _MOST_BYTES:
+                    raise SynosError(errno.ENOMEM)
+            except SynosError:
+                host_shm.shmdt(address)
+                raise
         return Attached(self.shmid, address, size, readonly)
 
     def status(self) -> SegmentStatus:
         """shmctl(IPC_STAT): EACCES without read permission."""
-        buffer = host_shm.ShmidDs()
+        buffer = SHMID_DS.buffer()
         self._control(IPC_STAT, buffer)
-        return _status(self.shmid, buffer)
+        return SegmentStatus(self.shmid, *SHMID_DS.unpack(buffer))
 
     def status_any(self) -> SegmentStatus:
         """The status as ``ipcs`` shows it to everybody, whatever the permissions (SHM_STAT_ANY). EINVAL: no such id."""
         found = in_its_slot(self.shmid, lambda slot: stat_slot(slot, SHM_STAT_ANY))
         if found is None:
-            raise self._explained(SynosError(errno.EINVAL), _CONTROL)
+            raise explained(SynosError(errno.EINVAL), _CONTROL, shmid=self.shmid)
         return found
 
     def set(self, uid: int | None = None, gid: int | None = None, mode: int | None = None) -> None:
         """shmctl(IPC_SET); what is None stays. EPERM: neither owner nor creator."""
-        now = self.status_any()
-        buffer = host_shm.ShmidDs()
-        buffer.perm.uid = now.uid if uid is None else uid
-        buffer.perm.gid = now.gid if gid is None else gid
-        buffer.perm.mode = now.mode if mode is None else mode
-        self._control(IPC_SET, buffer)
+        self._control(IPC_SET, SHMID_DS.buffer(**new_perm(self.status_any(), uid, gid, mode)))
 
     def remove(self) -> None:
         """shmctl(IPC_RMID): at once when nobody has it attached, else with the last detach. EPERM, EINVAL."""
@@ -113,15 +108,9 @@ class Segment:
         """shmctl(SHM_UNLOCK). EPERM: not the owner."""
         self._control(SHM_UNLOCK)
 
-    def _control(self, command: int, buffer: host_shm.ShmidDs | None = None) -> None:
-        try:
+    def _control(self, command: int, buffer: Any = None) -> None:
+        with explaining(_CONTROL, shmid=self.shmid):
             host_shm.shmctl(self.shmid, command, buffer)
-        except SynosError as error:
-            raise self._explained(error, _CONTROL) from None
-
-    def _explained(self, error: SynosError, reasons: dict[int, str]) -> SynosError:
-        reason = reasons.get(error.errno)
-        return SynosError(error.errno, reason.format(shmid=self.shmid)) if reason else error
 
 
 class _Tally:
@@ -150,10 +139,8 @@ class Attached:
         size = min(size, self.size - offset)
         if offset < 0 or size <= 0:
             return b""
-        try:
+        with self._no_page_is_eio():
             return host_shm.read(self._address + offset, size)
-        except SynosError as error:
-            raise self._no_page(error) from None
 
     def write(self, offset: int, data: bytes) -> int:
         """Write up to the segment's end; how many bytes. EACCES: attached read-only; EIO: the host has no page."""
@@ -162,10 +149,8 @@ class Attached:
         room = self.size - offset
         if offset < 0 or room <= 0:
             return 0
-        try:
+        with self._no_page_is_eio():
             return host_shm.write(self._address + offset, data if len(data) <= room else data[:room])
-        except SynosError as error:
-            raise self._no_page(error) from None
 
     def detach(self) -> None:
         """shmdt(2), once; again is nothing."""
@@ -175,10 +160,15 @@ class Attached:
             _attached.size -= self.size
             self._address = self.size = 0
 
-    def _no_page(self, error: SynosError) -> SynosError:
-        if error.errno != errno.EFAULT:
-            return error
-        return SynosError(errno.EIO, f"the host has no memory for this page of segment {self.shmid}")
+    @contextmanager
+    def _no_page_is_eio(self) -> Iterator[None]:
+        """The host says EFAULT of its own buffer, which is none of the caller's."""
+        try:
+            yield
+        except SynosError as error:
+            if error.errno != errno.EFAULT:
+                raise
+            raise SynosError(errno.EIO, f"the host has no memory for this page of segment {self.shmid}") from None
 
 
 # Why the host said no, in the man pages' words. One errno can have several causes: the sentence names each of them.
@@ -195,6 +185,7 @@ _CONTROL = {
     errno.ENOMEM: "locking segment {shmid} would exceed the daemon's limit of locked memory (ulimit -l)",
     errno.EIDRM: "segment {shmid} was removed",
 }
+_SLOT = {errno.EINVAL: "no segment in slot {slot}"}
 _GET = {
     errno.EINVAL: "a size of {size} is 0 or above kernel.shmmax, or the segment with key {key:#x} is smaller",
     errno.ENOENT: "no segment has key {key:#x}; add IPC_CREAT to make it",
@@ -208,11 +199,8 @@ _GET = {
 
 def get(key: int, size: int, flags: int) -> Segment:
     """shmget(2): find or make the segment of ``key``. IPC_PRIVATE is always new."""
-    try:
+    with explaining(_GET, key=key & 0xFFFFFFFF, size=size):
         return Segment(host_shm.shmget(key, size, flags))
-    except SynosError as error:
-        reason = _GET.get(error.errno)
-        raise SynosError(error.errno, reason.format(key=key & 0xFFFFFFFF, size=size)) if reason else error from None
 
 
 def find(key: int) -> Segment:
@@ -223,28 +211,20 @@ def find(key: int) -> Segment:
 
 def stat_slot(slot: int, command: int = SHM_STAT) -> SegmentStatus:
     """SHM_STAT, SHM_STAT_ANY: the segment in this slot of the kernel's table. EINVAL: none there; EACCES."""
-    buffer = host_shm.ShmidDs()
-    try:
+    buffer = SHMID_DS.buffer()
+    with explaining(_SLOT, slot=slot):
         shmid = host_shm.shmctl(slot, command, buffer)
-    except SynosError as error:
-        if error.errno == errno.EINVAL:
-            raise SynosError(errno.EINVAL, f"no segment in slot {slot}") from None
-        raise
-    return _status(shmid, buffer)
+    return SegmentStatus(shmid, *SHMID_DS.unpack(buffer))
 
 
-def limits() -> Limits:
-    """IPC_INFO: the system's limits; ``shmmax`` in bytes, ``shmall`` in pages."""
-    buffer = host_shm.ShmInfo()
-    highest = host_shm.shmctl(0, IPC_INFO, buffer)
-    return Limits(highest, {name: getattr(buffer, name) for name, _ in buffer._fields_[:-1]})
-
-
-def use() -> Limits:
-    """SHM_INFO: how many segments there are, and their pages in all, in memory, and swapped."""
-    buffer = host_shm.ShmUse()
-    highest = host_shm.shmctl(0, SHM_INFO, buffer)
-    return Limits(highest, {name: getattr(buffer, name) for name, _ in buffer._fields_})
+def limits(command: int = IPC_INFO) -> Limits:
+    """IPC_INFO: the system's limits, ``shmmax`` in bytes, ``shmall`` in pages. SHM_INFO: how many segments there are,
+    and their pages in all, in memory, and swapped.
+    """
+    layout = host_shm.SHM_INFO if command == IPC_INFO else host_shm.SHM_USE
+    buffer = layout.buffer()
+    highest = host_shm.shmctl(0, command, buffer)
+    return Limits(highest, layout.named(buffer))
 
 
 class Listed(NamedTuple):
@@ -265,7 +245,3 @@ def listing() -> Iterator[Listed]:
         mode = int(fields[2], 8)
         perm = (shmid, key & 0xFFFFFFFF, uid, gid, cuid, cgid, mode, 0)
         yield Listed(SegmentStatus(*perm, segsz, atime, dtime, ctime, cpid, lpid, nattch), rss, swap)
-
-
-def _status(shmid: int, buffer: host_shm.ShmidDs) -> SegmentStatus:
-    return SegmentStatus(shmid, *host_shm.SHMID_DS.unpack_from(buffer))

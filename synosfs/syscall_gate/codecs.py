@@ -15,6 +15,7 @@ Nothing but ``SynosError`` is made of what a caller wrote, and nothing is raised
 
 import binascii
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from enum import Enum
@@ -70,7 +71,7 @@ class RequestStream:
     A piece of at least ``full_piece`` bytes may be continued by the next, as its door hands them on.
     """
 
-    def __init__(self, full_piece: int) -> None:
+    def __init__(self, full_piece: int = sys.maxsize) -> None:
         self._full_piece = full_piece
         self._pending = bytearray()
         #: How far ``_pending`` is known to hold no newline.

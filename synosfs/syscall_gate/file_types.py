@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import abi
 from synosfs.host import file as host_file
+from synosfs.host.path import Place
 from synosfs.ipc import file, pipe
-from synosfs.ipc.file import Place
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import MAX_DATA, Reply

@@ -7,6 +7,7 @@ from synosfs.host import abi
 from synosfs.ipc import sysv_key, sysv_shm
 from synosfs.ipc.sysv_shm import Segment, SegmentStatus
 from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.file_types import place_of
 from synosfs.syscall_gate.record import MAX_DATA, Hexadecimal, Octal, Reply
 from synosfs.syscall_gate.waiting import OnAvatar
 
@@ -52,7 +53,7 @@ def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int |
             status = sysv_shm.stat_slot(shmid, cmd)
             return Reply(status.shmid, _fields(caller, status))
         case abi.IPC_INFO | abi.SHM_INFO:
-            limits = sysv_shm.limits() if cmd == abi.IPC_INFO else sysv_shm.use()
+            limits = sysv_shm.limits(cmd)
             return Reply(limits.highest, limits.values)
         case abi.IPC_SET:
             segment.set(uid, gid, mode)
@@ -67,10 +68,9 @@ def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int |
     return 0
 
 
-def sys_ftok(caller: Caller, path: bytes, project: int) -> OnAvatar:
-    pid = caller.process.pid
-    # A path can lead to a file system that does not answer, or into this mount, whose answers come from this thread.
-    return OnAvatar(lambda: Hexadecimal(sysv_key.ftok(path, project, pid)))
+def sys_ftok(caller: Caller, path: str, project: int) -> OnAvatar:
+    place = place_of(caller)
+    return OnAvatar(lambda: Hexadecimal(sysv_key.ftok(place, path, project)))
 
 
 def _fields(caller: Caller, status: SegmentStatus) -> dict[str, int]:

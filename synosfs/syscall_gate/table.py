@@ -1,7 +1,7 @@
 """The system calls that the gate answers: one row a call, in the order of their x86-64 numbers, then those without.
 
-Number, name, handler, parameters (``name:kind``, ``=default``, ``?`` optional), and what ``spec.Row`` tells besides. The
-row is the policy: nothing about a call is decided by its name anywhere else. ``help`` is printed from this table.
+Number, name, handler, parameters (``name:kind``, ``=default``, ``?`` optional), and what ``spec.Row`` tells besides.
+The row is the policy: nothing about a call is decided by its name elsewhere. ``help`` is printed from this table.
 """
 
 import errno
@@ -239,7 +239,7 @@ ROWS: tuple[Row, ...] = (
     row(None, "shm_unlink", sys_posix_shm.sys_shm_unlink, "name:name",
         family="posix_shm", about="memory:name",
         help="remove the name; who has it open goes on"),
-    row(None, "ftok", sys_shm.sys_ftok, "path:data id:int",
+    row(None, "ftok", sys_shm.sys_ftok, "path:path id:int",
         family="shm", about="path:path", waits=True,
         help="a key made of a file, by a path as the caller sees it, and a number"),
 )
