@@ -37,9 +37,9 @@ _STEPS = st.one_of(
 
 @given(steps=st.lists(_STEPS, max_size=30))
 def test_places_are_those_of_a_model_of_pages(segments: dict[int, Segment], steps: list[tuple]) -> None:
-    space = AddressSpace(lambda shmid: None)
+    counted: list[int] = []
+    space = AddressSpace(counted.append)
     model: dict[int, int] = {}  # first page to number of pages
-    counted = []
 
     def overlapped(place: int, pages: int) -> list[int]:
         return [at for at, length in model.items() if at < place + pages and place < at + length]
@@ -49,7 +49,7 @@ def test_places_are_those_of_a_model_of_pages(segments: dict[int, Segment], step
             match step:
                 case ("attach", pages):
                     place = next(place for place in range(200) if not overlapped(place, pages))
-                    assert space.attach(segments[pages], 0, 0, lambda: counted.append(1)) == BASE + place * PAGE
+                    assert space.attach(segments[pages], 0, 0) == BASE + place * PAGE
                     model[place] = pages
                 case ("attach at", pages, place, remap):
                     there = overlapped(place, pages)
@@ -57,10 +57,10 @@ def test_places_are_those_of_a_model_of_pages(segments: dict[int, Segment], step
                     address = BASE + place * PAGE
                     if there and not remap:
                         with pytest.raises(SynosError) as caught:
-                            space.attach(segments[pages], address, flags, lambda: counted.append(1))
+                            space.attach(segments[pages], address, flags)
                         assert caught.value.errno == errno.EINVAL
                         continue
-                    assert space.attach(segments[pages], address, flags, lambda: counted.append(1)) == address
+                    assert space.attach(segments[pages], address, flags) == address
                     for at in there:
                         del model[at]
                     model[place] = pages

@@ -93,7 +93,7 @@ def test_a_piece_without_a_newline_is_a_record_at_once(piece: bytes) -> None:
 
 @pytest.mark.parametrize("size", [512, 4096, 1 << 17, (1 << 20) - 4096, (1 << 20) - 1])
 def test_text_in_a_piece_that_may_be_a_full_buffer_goes_on_in_the_next(size: int) -> None:
-    stream = RequestStream()
+    stream = RequestStream(full_piece=(1 << 20) - 4096)
     begin = b"write 1 ".ljust(size, b"x")
     assert list(stream.feed(begin)) == []
     (record,) = stream.feed(b"yz")

@@ -133,7 +133,7 @@ class _Endpoint(Handle):
 async def _attached(kernel: Kernel, caller: Caller, shmid: int) -> _Endpoint:
     caller.space = AddressSpace(caller.process.address_space.used)
     reply = await kernel.dispatcher.called(caller, Request("shmat", [shmid]))
-    return _Endpoint(kernel, caller, reply.ret)
+    return _Endpoint(kernel, caller, int(reply.ret))
 
 
 # --- segments that have a name and no size yet -----------------------------------------------------------------------

@@ -156,17 +156,21 @@ class SyscallDispatcher:
         """Answer many in order, in slices: a reply to each, or with ``until_error`` up to the first that fails.
 
         A signal ends it: a call that waits answers EINTR, and what follows is not run. Neither is what comes once the
-        replies hold too much. One that cannot be translated gets its error and hurts no other.
+        replies hold too much. Where one cannot be translated, none is run, and its error answers for each.
         """
         replies: list[Reply] = []
         begin = self._begin
+        if translate is not None:
+            requests, refused = await self._translated(caller, requests, turn, translate)
+            if refused is not None:
+                return [refused] * len(requests)
         for request in requests:
             if turn.stopped is not None:
                 replies.append(turn.stopped)
                 if until_error:
                     break
                 continue
-            reply = begin(caller, request) if translate is None else self._translated(caller, request, translate)
+            reply = begin(caller, request)
             if not isinstance(reply, Reply):
                 reply = await self._finish(caller, reply)
                 if caller.interrupted or reply.errno == ECANCELED:
@@ -182,13 +186,20 @@ class SyscallDispatcher:
                 break
         return replies
 
-    def _translated(self, caller: Caller, request: Request, translate: Translate) -> Reply | Waiting:
-        try:
-            translated = translate(request)
-        except Exception as error:  # as in _begin: a bug of ours is one request's answer
-            began = _perf()
-            return self._complete(None, caller, (), _failed(error), _perf() - began)
-        return self._begin(caller, translated)
+    async def _translated(
+        self, caller: Caller, requests: Iterable[Request], turn: Turn, translate: Translate
+    ) -> tuple[list[Request], Reply | None]:
+        """The calls that the requests stand for, and the error that speaks against them all."""
+        translated = []
+        requests = list(requests)
+        for request in requests:
+            try:
+                translated.append(translate(request))
+            except Exception as error:  # as in _begin: a bug of ours is one record's answer
+                return requests, self._complete(None, caller, (), _failed(error), 0)
+            if _perf() - turn.began_ns > SLICE_NS:
+                await turn.let_others_in()
+        return translated, None
 
     def _begin(self, caller: Caller, request: Request) -> Reply | Waiting:
         """Answer without waiting, or say how to wait. This is the hot path: no coroutine, no thread."""

@@ -137,7 +137,8 @@ def binder(row: Row) -> Callable[[Request], Bound]:
             for place, arg in enumerate(args):
                 if type(arg) is Bare and arg.count(b"="):  # a word of the text notation may be name=value
                     return bind(row, request)
-                values[place] = converts[place](arg)
+                if arg is not None or defaults[place] is REQUIRED:
+                    values[place] = converts[place](arg)
         except BadArgument:
             return bind(row, request)  # says what is wrong
         return values, None
@@ -167,10 +168,11 @@ def bind(row: Row, request: Request) -> Bound:
         for index, (param, value) in enumerate(zip(params, positional, strict=False)):
             if param.name in named:
                 raise SynosError(errno.EINVAL, f"{row.name}: {param.name} is given twice, in place and by name")
-            values[index] = param.kind.convert(value)
+            values[index] = _converted(param, value)
         for param in params[len(positional) :]:
             if param.name in named:
-                values.append(param.kind.convert(named.pop(param.name)))
+                value = named.pop(param.name)
+                values.append(_converted(param, value))
             elif param.default is REQUIRED:
                 raise SynosError(errno.EINVAL, f"{row.name}: {param.name} is missing; usage: {row.usage()}")
             else:
@@ -188,6 +190,11 @@ def bind(row: Row, request: Request) -> Bound:
     return values, timeout
 
 
+def _converted(param: Param, value: Any) -> Any:
+    """The value as the handler wants it. ``null`` of JSON and MessagePack stands for an argument that is not given."""
+    return param.default if value is None and param.default is not REQUIRED else param.kind.convert(value)
+
+
 def _folded(row: Row, positional: list[Any]) -> list[Any]:
     """The words from the variadic parameter on as one list.
 
@@ -200,7 +207,7 @@ def _folded(row: Row, positional: list[Any]) -> list[Any]:
     if behind and not isinstance(behind[0], list):
         count = behind.pop(0)
         try:
-            agrees = parse_int(count) == len(items)
+            agrees = count is None or parse_int(count) == len(items)  # null: it is not given
         except BadArgument:
             agrees = False
         if not agrees:
