@@ -1,12 +1,16 @@
 """The one error type of the project: an errno and a reason in the man page's words.
 
 Everything that can go wrong for a caller is raised as ``SynosError``, never returned. Each boundary has one
-converter: ``ipc.host`` turns a failed host call into one, the dispatcher turns one into a reply, and
+converter: ``host.errors`` turns a failed host call into one, the dispatcher turns one into a reply, and
 ``fs.operations`` turns one into the errno that the kernel hands to the caller.
+
+What a user wrote is repeated in messages, tables and the log by ``excerpt`` and ``shown`` alone: on one line, and
+without a byte that a terminal would act upon.
 """
 
 import errno as errno_names
 import os
+from typing import Any
 
 
 class SynosError(OSError):
@@ -29,3 +33,22 @@ def errno_name(errno: int) -> str:
 
 class WouldBlock(SynosError):
     """The call cannot be answered now. Its errno is what the native call says when told not to wait."""
+
+
+def printable(text: str) -> str:
+    """``text`` in one line that a terminal shows as it stands."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def excerpt(value: Any, most: int = 60) -> str:
+    """The beginning of a user's value, printable: ``most`` bytes or characters of it, and ``...`` for the rest."""
+    text = value[:most].decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    cut = len(value) > most if isinstance(value, bytes) else len(text) > most
+    return printable(text if isinstance(value, bytes) else text[:most]) + "..." * cut
+
+
+def shown(value: Any) -> str:
+    """A user's value inside a message, in quotes."""
+    return f"'{excerpt(value, 40)}'"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, excerpt
 from synosfs.syscall_gate.record import Bare, Hexadecimal, Octal, Reply, Request
-from synosfs.syscall_gate.text import EXCERPT, MAX_NESTING, excerpt, is_blank, parse, quote, render
+from synosfs.syscall_gate.text import MAX_NESTING, is_blank, parse, quote, render
 
 
 def kinds(values: list) -> list:
@@ -161,7 +161,7 @@ def test_the_c_call_that_strace_prints_means_the_same(line: bytes, expected: Req
         (b"f(A||B)", "missing , or ) before ||B) at column 4"),
         (b"f(1) 2", "nothing but ; or = and a result may follow the ), not 2 at column 6"),
         (b'f("abc"..., 5)', "the string was cut short (strace -s shows more) before ..., 5) at column 8"),
-        (b"f(" + b"[" * 99, f"brackets nest too deeply in {'[' * EXCERPT}... at column {3 + MAX_NESTING}"),
+        (b"f(" + b"[" * 99, f"brackets nest too deeply in {'[' * 60}... at column {3 + MAX_NESTING}"),
     ],
 )
 def test_an_error_names_the_part_and_its_column(line: bytes, message: str) -> None:
@@ -170,7 +170,7 @@ def test_an_error_names_the_part_and_its_column(line: bytes, message: str) -> No
 
 def test_an_error_repeats_at_most_sixty_bytes_of_the_line_in_printable_form() -> None:
     assert message_of(b'f "\x1b[31m\n' + b"x" * 5000) == (
-        'unterminated string starting at column 3: "\\x1b[31m\\n' + "x" * (EXCERPT - 7) + "..."
+        'unterminated string starting at column 3: "\\x1b[31m\\n' + "x" * (60 - 7) + "..."
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from errno import EINVAL
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, excerpt
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.fs.session import Session, open_caller
 from synosfs.ipc.change import Change
@@ -72,9 +72,5 @@ class CtlFile(Node):
 
 
 def _echo(request: Request) -> str:
-    words = [
-        str(request.call),
-        *(arg.decode("utf-8", "backslashreplace") for arg in request.args if isinstance(arg, bytes)),
-    ]
-    line = " ".join(words)
-    return f"'{line[:60]}…'" if len(line) > 60 else f"'{line}'"
+    words = [request.call, *(arg for arg in request.args if isinstance(arg, bytes))]
+    return f"'{' '.join(excerpt(word) for word in words)}'"

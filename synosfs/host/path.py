@@ -105,12 +105,15 @@ def _shares_our_root(place: Place) -> bool:
 
 @contextmanager
 def _looking_into(place: Place, name: str) -> Iterator[None]:
-    try:
-        with rights.acting_as_daemon(place.credentials) if place.own else nullcontext():
-            yield
-    except OSError as error:
-        message = f"the {name} directory of process {place.pid} is not open to the caller"
-        raise SynosError(error.errno or errno.EACCES, message) from None
+    lent = rights.acting_as_daemon(place.credentials) if place.own else nullcontext()
+    with explaining(_LOOKING, name=name, pid=place.pid), lent:
+        yield
+
+
+_LOOKING = dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESRCH),
+    "the {name} directory of process {pid} is not open to the caller",
+)
 
 
 #: Why a path leads nowhere, for ``explaining``.

@@ -81,6 +81,11 @@ def umask(tid: int) -> int:
     return int(field(text(tid, "status"), b"Umask"), 8)
 
 
+def running_ns(tid: int) -> int:
+    """For how long a thread has run on a CPU, in nanoseconds (CONFIG_SCHED_INFO)."""
+    return int(text(tid, "schedstat").split()[0])
+
+
 def waits_for_fuse(tid: int) -> bool | None:
     """Whether a thread sleeps in a FUSE request; None where the daemon may not see it (another user's process)."""
     try:

@@ -162,6 +162,29 @@ def start_thread(start: Callable[[], None]) -> None:
         threading.stack_size(previous)
 
 
+def run_apart(call: Callable[[], object]) -> trio.Event:
+    """Run what may take long and cannot be taken back, such as close(2) of a file that others have a hold on. Whoever
+    wants to wait for its end waits for the event.
+    """
+    token, ended = trio.lowlevel.current_trio_token(), trio.Event()
+
+    def run() -> None:
+        call()
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(ended.set)
+
+    leave_apart(run)
+    return ended
+
+
+def leave_apart(call: Callable[[], object]) -> None:
+    """As ``run_apart``, from any thread, where nobody waits for the end."""
+    try:
+        start_thread(threading.Thread(target=call, name="apart", daemon=True).start)
+    except SynosError:  # no more threads: late is better than never
+        call()
+
+
 async def _until_ended(job: _Job[T], worker: _Worker) -> None:
     pause = 0.0005
     while not job.ended.is_set():

@@ -30,6 +30,13 @@ class Change:
     atime_ns: int | None = None
     mtime_ns: int | None = None
 
+    @classmethod
+    def of_times(cls, atime_ns: int | None, mtime_ns: int | None) -> "Change":
+        """utimensat(2): without either, both are set to now."""
+        if atime_ns is None and mtime_ns is None:
+            atime_ns = mtime_ns = time_ns()
+        return cls(atime_ns=atime_ns, mtime_ns=mtime_ns)
+
     def sets_times_only_to_now(self) -> bool:
         """As touch(1) does, which who may write may do. FUSE tells the time and not that it was asked for as "now"."""
         if self.mode is not None or self.uid is not None or self.gid is not None or self.size is not None:

@@ -14,9 +14,9 @@ import errno
 import fcntl
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
@@ -25,6 +25,7 @@ from synosfs.host import path as walk
 from synosfs.host import procfs, rights
 from synosfs.host.errors import explained, explaining
 from synosfs.host.path import Place
+from synosfs.host.thread import leave_apart
 from synosfs.ipc.change import Change, apply
 
 #: Flags of open(2) that are honoured; O_CLOEXEC is the descriptor's, O_NONBLOCK the description's.
@@ -120,7 +121,7 @@ def standard_stream(place: Place, number: int, access: int) -> Iterator[int]:
         fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     if os.fstat(fd).st_dev == place.device:
         # Closing it waits for the write to the mount that this very call is part of: not in this thread.
-        threading.Thread(target=os.close, args=(fd,), daemon=True).start()
+        leave_apart(partial(os.close, fd))
         raise SynosError(
             errno.EDEADLK,
             f"descriptor {number} of process {place.pid} leads into this mount (a shell's own output does "

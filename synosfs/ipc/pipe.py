@@ -16,6 +16,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from synosfs.errors import SynosError, WouldBlock
+from synosfs.host.errors import explained
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,7 +26,7 @@ PIPE_BUF = 4096
 
 
 def _host_call(function: Callable[Concatenate[int, P], R]) -> Callable[Concatenate[int, P], R]:
-    """OSError becomes SynosError with a reason."""
+    """A host call that may answer EAGAIN, and whose errors have their reasons below."""
 
     @wraps(function)
     def call(host_fd: int, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -34,8 +35,7 @@ def _host_call(function: Callable[Concatenate[int, P], R]) -> Callable[Concatena
         except BlockingIOError:
             raise WouldBlock(errno.EAGAIN, f"{function.__name__} would wait, and O_NONBLOCK says not to") from None
         except OSError as error:
-            number = error.errno or errno.EIO
-            raise SynosError(number, _REASONS.get(number, "")) from None
+            raise explained(error, _REASONS) from None
 
     return call  # type: ignore[return-value]  # mypy keeps functools.wraps apart from a plain function
 
@@ -74,7 +74,7 @@ def create_sockets() -> tuple[int, int]:
 def _exhausted(error: OSError) -> SynosError:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return SynosError(errno.ENFILE, "the daemon has no host descriptor left; raise its limit (ulimit -n)")
-    return SynosError(error.errno or errno.EIO)
+    return explained(error, {})
 
 
 def identity(host_fd: int) -> str:

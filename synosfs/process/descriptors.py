@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from errno import EBADF, EINVAL, EMFILE, ESRCH
+from functools import partial
 from typing import Any
 
+import trio
+
 from synosfs.errors import SynosError
+from synosfs.host.thread import run_apart
 
 #: As RLIMIT_NOFILE has it by default: numbers are below this.
 MOST_DESCRIPTORS = 1024
@@ -33,7 +37,8 @@ class Description:
     O_ACCMODE and O_NONBLOCK among them; ``host_fd`` is the daemon's descriptor of the real
     thing, or -1, always O_NONBLOCK on the host side; ``flush`` is called whenever a number is closed, with the table
     that had it; ``release`` is called once, when the last number is gone;
-    ``thing`` is what the family keeps.
+    ``thing`` is what the family keeps; ``apart`` says that others can make a host call on ``host_fd`` slow, closing it
+    included (a file on slow storage, a FIFO): none is made in the main thread.
     """
 
     file_type: str
@@ -45,6 +50,7 @@ class Description:
     flush: Callable[["Description", "DescriptorTable"], None] | None = None
     release: Callable[["Description"], None] | None = None
     thing: Any = None
+    apart: bool = False
     references: int = 0
 
     @property
@@ -164,15 +170,18 @@ class DescriptorTable:
                 self.close(number)
             self._put(number, description, close_on_exec=close_on_exec)
 
-    def close(self, number: int) -> None:
-        """Give the number back, and release the description with its last one. EBADF when it is not open."""
+    def close(self, number: int) -> trio.Event | None:
+        """Give the number back, and release the description with its last one. EBADF when it is not open.
+
+        Where that may take long, what is returned is set once it is done.
+        """
         self.get(number)
         description = self._slots.pop(number).description
         self._used &= ~(1 << number)
         if description.flush is not None:
             description.flush(description, self)
         description.references -= 1
-        _release_unused(description)
+        return _release_unused(description)
 
     def close_all(self) -> None:
         """The process has ended: nothing can be added from now on."""
@@ -224,7 +233,11 @@ def held(description: Description) -> Iterator[Description]:
         _release_unused(description)
 
 
-def _release_unused(description: Description) -> None:
-    if not description.references and description.release is not None:
-        release, description.release = description.release, None
-        release(description)
+def _release_unused(description: Description) -> trio.Event | None:
+    if description.references or description.release is None:
+        return None
+    release, description.release = description.release, None
+    if description.apart:
+        return run_apart(partial(release, description))
+    release(description)
+    return None

@@ -7,13 +7,11 @@ door it is.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import ESRCH
 from typing import Protocol, TypeVar
 
-from synosfs.errors import SynosError
-from synosfs.host import procfs
 from synosfs.host.credentials import Credentials
 from synosfs.ipc.manager import IPCManager
+from synosfs.process import identity
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.descriptors import DescriptorTable
 from synosfs.process.table import Process
@@ -77,7 +75,4 @@ class Caller:
 
     def umask(self) -> int:
         """The caller's file mode creation mask, as it is now. ESRCH when the thread is gone."""
-        try:
-            return procfs.umask(self.tid)
-        except ProcessLookupError:
-            raise SynosError(ESRCH, f"thread {self.tid} has ended") from None
+        return identity.umask(self.tid)

@@ -24,10 +24,10 @@ from typing import Any
 
 import msgspec
 
-from synosfs.errors import SynosError, errno_name
+from synosfs.errors import SynosError, errno_name, excerpt
 from synosfs.syscall_gate.object_end import ObjectEnd
 from synosfs.syscall_gate.record import MAX_DATA, MAX_RECORD, Reply, Request
-from synosfs.syscall_gate.text import excerpt, is_blank, parse, render
+from synosfs.syscall_gate.text import is_blank, parse, render
 
 
 class Notation(Enum):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from errno import EAGAIN, ECANCELED, EIO, ENOBUFS
 from typing import Any, NamedTuple
 
-from synosfs.errors import SynosError, WouldBlock
+from synosfs.errors import SynosError, WouldBlock, excerpt
 from synosfs.host import rights
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.descriptors import Description
@@ -27,7 +27,7 @@ from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
-from synosfs.syscall_gate.waiting import Blocking, InThread, OnAvatar, Until, WhenReady
+from synosfs.syscall_gate.waiting import Blocking, OnAvatar, Sleep, WhenReady
 
 log = logging.getLogger(__name__)
 
@@ -305,10 +305,12 @@ def _run(call: _Call, caller: Caller, values: Sequence[Any]) -> Reply | Blocking
     if isinstance(answer, int):
         return Reply(answer)
     assert call.row.waits, f"{call.row.name} may not wait, and its handler does"
-    blocking: InThread | OnAvatar | WhenReady | Until = answer
+    blocking: Blocking = answer
     if isinstance(blocking, OnAvatar):
         return blocking
-    if blocking.attempt is not None:
+    if isinstance(blocking, WhenReady) and blocking.on_avatar:
+        return OnAvatar(blocking.attempt, description=blocking.description) if caller.nonblock else blocking
+    if not isinstance(blocking, Sleep) and blocking.attempt is not None:
         try:
             answer = blocking.attempt()
         except WouldBlock:
@@ -327,6 +329,5 @@ def described(row: Row, values: Sequence[Any]) -> str:
 
 def _described(value: Any) -> str:
     if isinstance(value, bytes):
-        text = value[:32].decode("utf-8", "backslashreplace")
-        return repr(text) + "..." * (len(value) > 32)
-    return str(value)
+        return f"'{excerpt(value, 32)}'"
+    return excerpt(value, 200)

@@ -1,9 +1,10 @@
 """What read, write and their kin do to each type of descriptor: one row a type.
 
-A *stream* (pipe, FIFO, socket) is the daemon's own O_NONBLOCK descriptor: it is tried at once, and waited for where
-the user did not ask for O_NONBLOCK. A *file* is on some disk, and a *standard* stream is whatever the process was
-started with; both may sleep in the host and are used from the avatar's threads. Types of other families have rows
-here too.
+A *stream* (pipe, socket) is the daemon's own O_NONBLOCK descriptor: it is tried at once, and waited for where the user
+did not ask for O_NONBLOCK. A *FIFO* is one too, but others have it open natively, and the host lets a writer hold its
+lock for as long as it takes to fetch what is written (``pipe_write``): it is used from the avatar's threads, as is a
+*file* on some disk, and a *standard* stream, which is whatever the process was started with. Types of other families
+have rows here too.
 """
 
 import errno
@@ -43,6 +44,14 @@ def data_reply(data: bytes) -> Reply:
 # --- pipes, FIFOs, sockets ---
 
 
+def _at_once(description: Description, call: Callable[[], Any]) -> Answer:
+    """A call that does not wait for data."""
+    if description.apart:
+        return OnAvatar(call, description=description)
+    answer: Answer = call()
+    return answer
+
+
 def _read_stream(caller: Caller, description: Description, size: int) -> Answer:
     host_fd = description.host_fd
 
@@ -50,15 +59,15 @@ def _read_stream(caller: Caller, description: Description, size: int) -> Answer:
         return data_reply(pipe.read(host_fd, min(size, MAX_DATA)))
 
     if description.flags & abi.O_NONBLOCK:
-        return attempt()
-    return WhenReady(attempt, host_fd, writable=False, description=description)
+        return _at_once(description, attempt)
+    return WhenReady(attempt, host_fd, writable=False, on_avatar=description.apart, description=description)
 
 
 def _write_stream(caller: Caller, description: Description, data: bytes) -> Answer:
     """A write that may wait goes on until all is written; when it ends before, its answer is the count so far."""
     host_fd = description.host_fd
     if description.flags & abi.O_NONBLOCK or caller.nonblock:
-        return pipe.write(host_fd, data)
+        return _at_once(description, lambda: pipe.write(host_fd, data))
     rest = memoryview(data)
 
     def so_far() -> int | None:
@@ -79,23 +88,25 @@ def _write_stream(caller: Caller, description: Description, data: bytes) -> Answ
             if not rest:
                 return len(data)
 
-    return WhenReady(attempt, host_fd, writable=True, description=description, so_far=so_far)
+    apart = description.apart
+    return WhenReady(attempt, host_fd, writable=True, on_avatar=apart, description=description, so_far=so_far)
 
 
 def _stream_call(caller: Caller, description: Description, call: Callable[[int], Any]) -> Answer:
-    answer: Answer = call(description.host_fd)
-    return answer
+    return _at_once(description, lambda: call(description.host_fd))
 
 
 # --- files ---
 
 
 def _file_call(caller: Caller, description: Description, call: Callable[[int], Any]) -> Answer:
-    def finish(answer: Any) -> Any:
+    def use() -> Any:
+        answer = call(description.host_fd)
+        # Here and not in the main thread: a read under way elsewhere holds the lock of the offset (fdget_pos).
         description.offset = pipe.lseek(description.host_fd, 0, abi.SEEK["SEEK_CUR"])
         return answer
 
-    return OnAvatar(lambda: call(description.host_fd), description=description, finish=finish)
+    return OnAvatar(use, description=description)
 
 
 def _read_file(caller: Caller, description: Description, size: int) -> Answer:

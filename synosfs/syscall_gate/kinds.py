@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from synosfs.errors import shown
 from synosfs.host import abi
 from synosfs.ipc.change import Named
 from synosfs.ipc.sysv_sem import Operation
@@ -43,13 +44,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def _nearest(word: str, known: tuple[str, ...]) -> str:
     # Half a millisecond, and one write may hold 100,000 wrong words: most often the same.
     return "".join(difflib.get_close_matches(word, known, n=1))
-
-
-def shown(value: Any) -> str:
-    """A user's value inside a message: short and printable."""
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-    text = text.encode("unicode_escape").decode()
-    return f"'{text[:40]}…'" if len(text) > 40 else f"'{text}'"
 
 
 _NUMBER = re.compile(r"[+-]?(?:(0[xX][0-9a-fA-F]+)|(0[0-7]+)|0|[1-9][0-9]*)")

@@ -37,7 +37,7 @@ from synosfs.host.thread import ThreadPool
 from synosfs.process.descriptors import held
 from synosfs.process.table import Process
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.waiting import Blocking, InThread, OnAvatar, Until, WhenReady
+from synosfs.syscall_gate.waiting import Blocking, InThread, OnAvatar, Sleep, Until, WhenReady
 
 T = TypeVar("T")
 
@@ -197,6 +197,9 @@ class Parking:
                         return await self._wait_ready(parked, blocking)
             case Until(wait=wait):
                 return await wait()
+            case Sleep(seconds=seconds):
+                await trio.sleep(seconds)
+                return 0
 
     async def _sleep_in_host(self, parked: Parked, blocking: InThread | OnAvatar, threads: ThreadPool) -> Any:
         caller, call = parked.caller, blocking.call
@@ -247,8 +250,11 @@ class Parking:
                 await wait(blocking.host_fd)
             except trio.ClosedResourceError:
                 raise SynosError(errno.EBADF, f"{parked.what}: the descriptor was closed meanwhile") from None
-            with suppress(WouldBlock), rights.acting_as(parked.caller.credentials):
-                return blocking.attempt()
+            with suppress(WouldBlock):
+                if blocking.on_avatar:
+                    return await parked.caller.process.avatar.run(parked.caller.credentials, blocking.attempt)
+                with rights.acting_as(parked.caller.credentials):
+                    return blocking.attempt()
         raise parked.reason
 
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, shown
 from synosfs.syscall_gate.effects import Effect
-from synosfs.syscall_gate.kinds import KINDS, BadArgument, Kind, parse_int, seconds, shown, suggestion
+from synosfs.syscall_gate.kinds import KINDS, BadArgument, Kind, parse_int, seconds, suggestion
 from synosfs.syscall_gate.record import Bare, Request
 
 

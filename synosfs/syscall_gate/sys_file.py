@@ -6,7 +6,6 @@ What a call does to a descriptor is its type's affair: see ``file_types``.
 import errno
 from collections.abc import Callable
 from functools import partial
-from time import time_ns as now_ns
 from typing import Any
 
 from synosfs.errors import SynosError
@@ -19,7 +18,7 @@ from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import Answer, data_reply, place_of, type_of
 from synosfs.syscall_gate.record import MAX_DATA, Reply
 from synosfs.syscall_gate.sys_pipe import close_host_fd, done
-from synosfs.syscall_gate.waiting import OnAvatar
+from synosfs.syscall_gate.waiting import OnAvatar, Until
 
 #: What F_SETFL changes in Linux. O_ASYNC would signal the daemon, O_NOATIME is an owner's right: both are refused.
 _SETTABLE = abi.O_NONBLOCK | abi.O_APPEND | abi.O_DIRECT
@@ -53,16 +52,24 @@ def sys_open(caller: Caller, path: str, flags: int, mode: int) -> OnAvatar:
 
     def finish(opened: Opened) -> int:
         description = Description(
-            opened.file_type, flags & ~abi.O_CREAT, opened.host_fd, path=path, release=close_host_fd
+            opened.file_type, flags & ~abi.O_CREAT, opened.host_fd, path=path, release=close_host_fd, apart=True
         )
         return caller.descriptors.add(description, close_on_exec=bool(flags & abi.O_CLOEXEC))
 
     return OnAvatar(partial(file.open_file, place_of(caller), path, flags, mode), finish=finish)
 
 
-def sys_close(caller: Caller, fd: int) -> int:
-    caller.descriptors.close(fd)
-    return 0
+def sys_close(caller: Caller, fd: int) -> int | Until:
+    """Where the host may take long to close it, the answer comes when it has: then its reader sees end-of-file."""
+    closed = caller.descriptors.close(fd)
+    if closed is None or caller.nonblock:
+        return 0
+
+    async def wait() -> int:
+        await closed.wait()
+        return 0
+
+    return Until(wait)
 
 
 def sys_lseek(caller: Caller, fd: int, offset: int, whence: int) -> Answer:
@@ -149,9 +156,7 @@ def sys_chown(caller: Caller, path: str | Named, uid: int, gid: int) -> Answer:
 
 def sys_utimensat(caller: Caller, path: str | Named, atime_ns: int | None, mtime_ns: int | None) -> Answer:
     """Without either, both are set to now."""
-    if atime_ns is None and mtime_ns is None:
-        atime_ns = mtime_ns = now_ns()
-    return _change(caller, path, Change(atime_ns=atime_ns, mtime_ns=mtime_ns))
+    return _change(caller, path, Change.of_times(atime_ns, mtime_ns))
 
 
 def _given(id: int) -> int | None:

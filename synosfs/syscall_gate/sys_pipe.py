@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from synosfs.errors import SynosError
-from synosfs.host import abi, procfs
+from synosfs.host import abi
 from synosfs.ipc import file, pipe
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
@@ -70,7 +70,7 @@ def sys_mkfifo(caller: Caller, path: str, mode: int) -> Answer:
     if "/" in path:
         return OnAvatar(partial(done, file.make_fifo, place_of(caller), path, mode))
     rights = caller.credentials
-    caller.ipc.fifos.make(path, mode & ~procfs.umask(caller.process.pid), rights.uid, rights.gid)
+    caller.ipc.fifos.make(path, mode & ~caller.umask(), rights.uid, rights.gid)
     return 0
 
 

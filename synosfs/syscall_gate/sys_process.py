@@ -3,16 +3,12 @@ friends.
 """
 
 import errno
-import os
-import time
-
-import trio
 
 from synosfs.errors import SynosError
-from synosfs.host import credentials
+from synosfs.process import identity
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
-from synosfs.syscall_gate.waiting import Until
+from synosfs.syscall_gate.waiting import Sleep
 
 
 def sys_getpid(caller: Caller) -> int:
@@ -24,11 +20,11 @@ def sys_gettid(caller: Caller) -> int:
 
 
 def sys_getppid(caller: Caller) -> int:
-    return _identifiers(caller).ppid
+    return identity.identifiers(caller.process.pid).ppid
 
 
 def sys_getuid(caller: Caller) -> int:
-    return _identifiers(caller).uids[0]
+    return identity.identifiers(caller.process.pid).uids[0]
 
 
 def sys_geteuid(caller: Caller) -> int:
@@ -36,7 +32,7 @@ def sys_geteuid(caller: Caller) -> int:
 
 
 def sys_getgid(caller: Caller) -> int:
-    return _identifiers(caller).gids[0]
+    return identity.identifiers(caller.process.pid).gids[0]
 
 
 def sys_getegid(caller: Caller) -> int:
@@ -44,37 +40,20 @@ def sys_getegid(caller: Caller) -> int:
 
 
 def sys_getgroups(caller: Caller) -> Reply:
-    groups = _identifiers(caller).groups
+    groups = identity.identifiers(caller.process.pid).groups
     return Reply(len(groups), {"groups": list(groups)})
 
 
 def sys_uname(caller: Caller) -> Reply:
-    name = os.uname()
-    fields = ("sysname", "nodename", "release", "version", "machine")
-    return Reply(0, {field: getattr(name, field) for field in fields})
+    return Reply(0, {**identity.system_names()})
 
 
 def sys_clock_gettime(caller: Caller, clockid: int) -> Reply:
-    try:
-        nanoseconds = time.clock_gettime_ns(clockid)
-    except OSError:
-        raise SynosError(errno.EINVAL, f"this host has no clock {clockid}") from None
-    return Reply(0, {"tv_sec": nanoseconds // 1_000_000_000, "tv_nsec": nanoseconds % 1_000_000_000})
+    tv_sec, tv_nsec = divmod(identity.clock_ns(clockid, caller.process.pid, caller.tid), 1_000_000_000)
+    return Reply(0, {"tv_sec": tv_sec, "tv_nsec": tv_nsec})
 
 
-def sys_nanosleep(caller: Caller, tv_sec: float, tv_nsec: int) -> Until:
+def sys_nanosleep(caller: Caller, tv_sec: float, tv_nsec: int) -> Sleep:
     if not 0 <= tv_nsec <= 999_999_999:
         raise SynosError(errno.EINVAL, f"tv_nsec {tv_nsec} is not from 0 to 999999999")
-
-    async def sleep() -> Reply:
-        await trio.sleep(tv_sec + tv_nsec / 1e9)
-        return Reply(0)
-
-    return Until(sleep)
-
-
-def _identifiers(caller: Caller) -> credentials.Identifiers:
-    try:
-        return credentials.identifiers(caller.process.pid)
-    except ProcessLookupError:
-        raise SynosError(errno.ESRCH, f"process {caller.process.pid} has ended") from None
+    return Sleep(tv_sec + tv_nsec / 1e9)

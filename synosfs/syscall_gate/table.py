@@ -6,7 +6,7 @@ The row is the policy: nothing about a call is decided by its name elsewhere. ``
 
 import errno
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, shown
 from synosfs.syscall_gate import (
     effects,
     sys_file,
@@ -20,7 +20,7 @@ from synosfs.syscall_gate import (
     sys_sem,
     sys_shm,
 )
-from synosfs.syscall_gate.kinds import shown, suggestion
+from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.numbers import NAMES, NUMBERS
 from synosfs.syscall_gate.spec import Row, row
 
@@ -36,7 +36,7 @@ ROWS: tuple[Row, ...] = (
         family="file", about="descriptor:ret", waits=True,
         help="a FIFO of pipes/ by its name, else a path with a slash: ./data; a FIFO waits for its other end"),
     row(3, "close", sys_file.sys_close, "fd:int",
-        family="file", about="descriptor:fd",
+        family="file", about="descriptor:fd", waits=True,
         help="give a descriptor back"),
     row(7, "poll", sys_poll.sys_poll, "what:polled",
         family="poll", waits=True,

@@ -14,11 +14,8 @@ import re
 from errno import EINVAL
 from typing import Any, NoReturn
 
-from synosfs.errors import SynosError, errno_name
+from synosfs.errors import SynosError, errno_name, excerpt, printable
 from synosfs.syscall_gate.record import Bare, Reply, Request
-
-#: How much of what the caller wrote a message repeats, in bytes.
-EXCERPT = 60
 
 #: How deep ``[...]`` and ``{...}`` may nest; the deepest that a known call needs is 2 (semop).
 MAX_NESTING = 16
@@ -83,7 +80,7 @@ def parse(line: bytes) -> Request:
 def render(reply: Reply) -> bytes:
     """The lines of a reply: return value and named results; then the data, exactly as it is, and a newline."""
     if reply.errno:
-        return f"-1 {errno_name(reply.errno)} {_printable(reply.message)}\n".encode()
+        return f"-1 {errno_name(reply.errno)} {printable(reply.message)}\n".encode()
     head = b"%d" % reply.ret
     if reply.results:
         head += "".join(f" {name}={word(value)}" for name, value in reply.results.items()).encode()
@@ -94,12 +91,6 @@ def quote(data: bytes, limit: int | None = None) -> str:
     """``data`` in ASCII, quoted and escaped as strace does it; cut after ``limit`` bytes, with ``...`` behind it."""
     shown = data if limit is None else data[:limit]
     return f'"{_UNSAFE.sub(_escaped, shown).decode("ascii")}"' + ("..." if len(shown) < len(data) else "")
-
-
-def excerpt(data: bytes) -> str:
-    """The beginning of what the caller wrote, safe to repeat in a message of one line."""
-    shown = _printable(data[:EXCERPT].decode("utf-8", "backslashreplace"))
-    return shown if len(data) <= EXCERPT else shown + "..."
 
 
 # --- words ---
@@ -279,10 +270,3 @@ def word(value: Any) -> str:
         # A name that is not UTF-8 comes from the host as surrogates, and goes out as the bytes it was.
         return quote(value.encode("utf-8", "surrogateescape"))
     return str(value)
-
-
-def _printable(text: str) -> str:
-    """``text`` in one line that a terminal shows as it stands."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -45,6 +45,7 @@ class WhenReady(msgspec.Struct, frozen=True):
     """Wait until a host descriptor of the daemon's is readable (or writable), in a line with who waits for the same,
     then attempt.
 
+    ``on_avatar``: an attempt may sleep in the host all the same, so each is made in a thread of the avatar's.
     Without ``description`` a descriptor that is closed meanwhile is EBADF; who closes it calls
     ``trio.lowlevel.notify_closing`` first. ``so_far`` is asked when the call ends with an error: what it answers (not
     None) is the call's result, because something had been done already.
@@ -55,6 +56,7 @@ class WhenReady(msgspec.Struct, frozen=True):
     writable: bool
     description: Description | None = None
     so_far: Callable[[], Any] | None = None
+    on_avatar: bool = False
 
 
 class Until(msgspec.Struct, frozen=True):
@@ -68,4 +70,10 @@ class Until(msgspec.Struct, frozen=True):
     on_timeout: Callable[[], Any] | None = None
 
 
-Blocking = InThread | OnAvatar | WhenReady | Until
+class Sleep(msgspec.Struct, frozen=True):
+    """Wait for so many seconds; the answer is 0."""
+
+    seconds: float
+
+
+Blocking = InThread | OnAvatar | WhenReady | Until | Sleep
