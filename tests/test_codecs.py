@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synosfs.syscall_gate.codecs import JSON, MAX_BATCH, MSGPACK, TEXT, Notation, Record, RequestStream, encode
+from synosfs.syscall_gate.codecs import JSON, MAX_BATCH, MSGPACK, PAUSE, TEXT, Notation, Record, encode
+from synosfs.syscall_gate.codecs import RequestStream as PausingStream
 from synosfs.syscall_gate.object_end import ObjectEnd
 from synosfs.syscall_gate.record import MAX_DATA, MAX_RECORD, Bare, Reply, Request
 from synosfs.syscall_gate.text import quote
@@ -20,6 +21,16 @@ GETPID = Request("getpid")
 
 to_json = msgspec.json.encode
 to_msgpack = msgspec.msgpack.encode
+
+
+class RequestStream(PausingStream):
+    """Without its pauses."""
+
+    def feed(self, piece: bytes) -> list[Record]:
+        return [record for record in super().feed(piece) if record is not PAUSE]
+
+    def finish(self) -> list[Record]:
+        return [record for record in super().finish() if record is not PAUSE]
 
 
 def records(*pieces: bytes) -> list[Record]:

@@ -21,7 +21,7 @@ from synosfs.fs.node import Handle, Who
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.codecs import TEXT, Record, RequestStream, encode
+from synosfs.syscall_gate.codecs import PAUSE, TEXT, Record, RequestStream, encoded
 from synosfs.syscall_gate.dispatch import MAX_REPLIES, Translate
 from synosfs.syscall_gate.record import Reply, Request
 
@@ -112,8 +112,17 @@ class Session(Handle):
                 raise SynosError(
                     errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew"
                 )
+            if record is PAUSE:
+                if turn.is_due():
+                    await turn.let_others_in()
+                continue
             replies = await self._answer(record)
-            answers.append(encode(record, replies))
+            pieces = []
+            for piece in encoded(record, replies):
+                pieces.append(piece)
+                if turn.is_due():
+                    await turn.let_others_in()
+            answers.append(b"".join(pieces))
             size += len(answers[-1])
             turn.hold(size)
             if record.notation is TEXT and replies[0].errno:

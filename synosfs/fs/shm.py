@@ -369,7 +369,7 @@ def _set(shmid: int, uid: int | None, gid: int | None, mode: int | None) -> Requ
 _COMMANDS = {
     command.name: command
     for command in (
-        row(None, "create", _create, "key:key size:size mode:mode=0600", help="make a segment; the reply is its id"),
+        row(None, "create", _create, "key:key size:size_t mode:mode=0600", help="make a segment; the reply is its id"),
         row(None, "remove", partial(_commanded, abi.IPC_RMID), "shmid:int", help="remove it, with its last detach"),
         row(None, "set", _set, "shmid:int uid:uid? gid:uid? mode:mode?", help="change owner or mode"),
         row(None, "lock", partial(_commanded, abi.SHM_LOCK), "shmid:int", help="keep it out of swap"),

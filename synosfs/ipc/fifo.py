@@ -111,6 +111,7 @@ class FifoRegistry:
     def _found(self, name: str) -> Fifo:
         fifo = self._fifos.get(name)
         if fifo is None:
+            _check_length(name)
             raise SynosError(ENOENT, f"no FIFO {name} in pipes/")
         return fifo
 
@@ -119,13 +120,17 @@ class FifoRegistry:
             raise SynosError(EEXIST, f"pipes/{name} exists already")
         if not name or "/" in name or is_reserved(name):
             raise SynosError(EINVAL, f"pipes/{name}: names such as 12.3 are those of anonymous pipes; choose another")
-        if len(name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
-            raise SynosError(ENAMETOOLONG, f"a name has up to {_NAME_MAX} bytes")
+        _check_length(name)
 
     def _forget_owner(self, uid: int) -> None:
         self._of_user[uid] -= 1
         if not self._of_user[uid]:
             del self._of_user[uid]
+
+
+def _check_length(name: str) -> None:
+    if len(name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
+        raise SynosError(ENAMETOOLONG, f"a name has up to {_NAME_MAX} bytes")
 
 
 def _writable(fifo: Fifo, caller: Credentials) -> bool:

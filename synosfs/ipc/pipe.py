@@ -1,4 +1,5 @@
-"""Pipes and socket pairs of the host, by the daemon's descriptors of them, which are O_NONBLOCK without exception.
+"""Pipes and socket pairs of the host, by the daemon's descriptors of them, which are O_NONBLOCK without exception; and
+what is done to any descriptor.
 
 A function is one host call. Those that would wait raise ``WouldBlock`` (EAGAIN) and have done nothing; who waits is
 the caller's affair, and whether the user asked for O_NONBLOCK too.
@@ -16,6 +17,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from synosfs.errors import SynosError, WouldBlock
+from synosfs.host import file as host_file
 from synosfs.host.errors import explained
 
 P = ParamSpec("P")
@@ -96,6 +98,18 @@ def read(host_fd: int, size: int) -> bytes:
 def write(host_fd: int, data: bytes | memoryview) -> int:
     """How many bytes went in. WouldBlock: none could. EPIPE: no reader."""
     return os.write(host_fd, data)
+
+
+@_host_call
+def read_blocking(host_fd: int, size: int) -> bytes:
+    """As ``read``, of a descriptor that is not ours and may wait: in a thread, which a signal ends with EINTR."""
+    return host_file.read_blocking(host_fd, size)
+
+
+@_host_call
+def write_blocking(host_fd: int, data: bytes) -> int:
+    """As ``write``, of a descriptor that is not ours and may wait."""
+    return host_file.write_blocking(host_fd, data)
 
 
 @_host_call

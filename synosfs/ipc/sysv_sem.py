@@ -179,7 +179,7 @@ class SemaphoreSet:
 _OPERATE = {
     errno.EINVAL: "no set {semid}, or {operations} operations are none",
     errno.EFBIG: "a semaphore's number is negative or beyond the end of set {semid}",
-    errno.E2BIG: "{operations} operations are more than one call may make (SEMOPM in kernel.sem)",
+    errno.E2BIG: "{operations} operations are more than one call may make (SEMOPM, the third number of kernel.sem)",
     errno.ERANGE: "a semaphore of set {semid} would pass 32767, or an undo adjustment its limit",
     errno.EACCES: "set {semid} does not let the caller alter it, or read it to wait for zero; see its mode and owner",
     errno.EIDRM: "set {semid} was removed while the call waited",
@@ -275,6 +275,16 @@ def limits(command: int = IPC_INFO) -> Limits:
     buffer = host_sem.SEM_INFO.buffer()
     highest = host_sem.semctl_buffer(0, command, buffer)
     return Limits(highest, host_sem.SEM_INFO.named(buffer))
+
+
+def operations_max() -> int:
+    """SEMOPM: the most operations of one call, as it is now."""
+    return limits().values["semopm"]
+
+
+def too_many(operations: int) -> str:
+    """The reason of semop(2)'s E2BIG."""
+    return _OPERATE[errno.E2BIG].format(operations=operations)
 
 
 def _without_waiting(operations: Iterable[Operation]) -> list[tuple[int, int, int]]:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import abi
-from synosfs.host import file as host_file
 from synosfs.host.path import Place
 from synosfs.ipc import file, pipe
 from synosfs.process.descriptors import Description
@@ -141,7 +140,7 @@ def _read_standard(caller: Caller, description: Description, size: int) -> Answe
     def read(host_fd: int) -> Reply:
         if caller.nonblock and not pipe.is_ready(host_fd):
             raise _would_wait(description)
-        return data_reply(host_file.read_blocking(host_fd, min(size, MAX_DATA)))
+        return data_reply(pipe.read_blocking(host_fd, min(size, MAX_DATA)))
 
     return _standard_call(caller, description, read)
 
@@ -150,7 +149,7 @@ def _write_standard(caller: Caller, description: Description, data: bytes) -> An
     def write(host_fd: int) -> int:
         if caller.nonblock and not pipe.is_ready(host_fd, writable=True):
             raise _would_wait(description)
-        return host_file.write_blocking(host_fd, data[: pipe.PIPE_BUF] if caller.nonblock else data)
+        return pipe.write_blocking(host_fd, data[: pipe.PIPE_BUF] if caller.nonblock else data)
 
     return _standard_call(caller, description, write, abi.O_WRONLY)
 

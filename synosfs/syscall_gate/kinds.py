@@ -5,14 +5,15 @@ A kind is a name for people and a conversion, which raises BadArgument with word
 
 import difflib
 import functools
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from errno import E2BIG
 from typing import Any, NamedTuple
 
-from synosfs.errors import shown
+from synosfs.errors import SynosError, excerpt, shown
 from synosfs.host import abi
+from synosfs.ipc import sysv_sem
 from synosfs.ipc.change import Named
 from synosfs.ipc.sysv_sem import Operation
 
@@ -73,9 +74,21 @@ def _ranged(bits: int, *, signed: bool = True, wrap: bool = False) -> Convert:
             return number
         if wrap and 0 <= number < 1 << bits:  # 0xffffffff is how a negative key is written
             return number - (1 << bits)
-        raise BadArgument(f"wants a number from {low} to {high}, not {number}")
+        raise BadArgument(f"wants a number from {low} to {high}, not {excerpt(number)}")
 
     return convert
+
+
+def _unsigned_long(value: Any) -> int:
+    """A size_t, which C takes a negative number for as well: whether there can be as much is the host's to say."""
+    number = parse_int(value)
+    if not -(1 << 63) <= number < 1 << 64:
+        raise BadArgument(f"wants a number from 0 to {(1 << 64) - 1}, not {excerpt(number)}")
+    return number & (1 << 64) - 1
+
+
+#: No call has as many flags; no set has as many semaphores (SEMMSL).
+_MOST_FLAGS, _MOST_VALUES = 64, 65_535
 
 
 def _named_number(names: Mapping[str, int], *, bits: int = 32, wrap: bool = False) -> Convert:
@@ -104,6 +117,8 @@ def _flags(names: Mapping[str, int]) -> Convert:
             value = value.decode("utf-8", "replace")
         if not isinstance(value, str):
             raise BadArgument(f"wants numbers or names joined by |, not {shown(value)}")
+        if value.count("|") > _MOST_FLAGS:
+            raise BadArgument(f"wants up to {_MOST_FLAGS} names or numbers joined by |")
         return functools.reduce(lambda flags, word: flags | one(word.strip()), value.split("|"), 0) & 0xFFFFFFFF
 
     return convert
@@ -120,14 +135,14 @@ def _data(value: Any) -> bytes:
 
 
 def seconds(value: Any) -> float:
-    """A time-out or a sleep, with a fraction: 0 up to 1e9."""
+    """A time-out or a sleep, with a fraction: from 0 to what a time_t holds."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = -1.0
-    if not 0 <= number <= 1e9:  # also refuses nan
+    if not 0 <= number < 2**63:  # also refuses nan
         raise BadArgument(f"wants seconds, such as 0.5, not {shown(value)}")
     return number
 
@@ -156,13 +171,19 @@ _ADDRESS = _named_number({"NULL": 0, "none": 0}, bits=64, wrap=True)
 def _polled(value: Any) -> list[tuple[str, int]]:
     """Things to poll, each ``what[:events]`` or a pair of these; input is waited for when no events are given."""
     things = []
+    known: dict[Any, tuple[str, int]] = {}  # one thing may be named ten thousand times
     for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, bytes) and item in known:
+            things.append(known[item])
+            continue
         if isinstance(item, list) and len(item) == 2:
             what, events = item
         else:
             what, _, events = _data(str(item) if isinstance(item, int) else item).partition(b":")
         text = what.decode("utf-8", "replace") if isinstance(what, bytes) else str(what)
         things.append((text, _EVENT_FLAGS(events) if events else abi.POLL_EVENTS["POLLIN"]))
+        if isinstance(item, bytes):
+            known[item] = things[-1]
     return things
 
 
@@ -178,7 +199,7 @@ def semaphore_operation(value: Any, flags: Any = 0) -> Operation:
     numbers = parse_int(num), parse_int(delta), _SEM_FLAGS(flags)
     for number, low, high in zip(numbers, (0, -0x8000, 0), (0xFFFF, 0x7FFF, 0xFFFF), strict=True):
         if not low <= number <= high:
-            raise BadArgument(f"wants a number from {low} to {high} in {shown(value)}, not {number}")
+            raise BadArgument(f"wants a number from {low} to {high} in {shown(value)}, not {excerpt(number)}")
     return Operation(*numbers)
 
 
@@ -192,12 +213,16 @@ def _split(value: Any, separator: str) -> Any:
 def _semaphore_operations(value: Any) -> list[Operation]:
     if not isinstance(value, list):
         raise BadArgument(f"wants a list of operations [num, delta, flags], not {shown(value)}")
+    if len(value) > sysv_sem.operations_max():
+        raise SynosError(E2BIG, sysv_sem.too_many(len(value)))
     return [semaphore_operation(item) for item in value]
 
 
 def _values(value: Any) -> list[int]:
     """``v,v,v``, a list, or one number."""
     items = _split(value, ",")
+    if isinstance(items, list) and len(items) > _MOST_VALUES:
+        raise BadArgument(f"wants a value for each semaphore, {_MOST_VALUES} at most, not {len(items)}")
     return [parse_int(item) for item in items] if isinstance(items, list) else [parse_int(items)]
 
 
@@ -251,7 +276,7 @@ def _object_name(value: Any) -> bytes:
 
 
 _POSIX_FLAGS = {
-    name: getattr(os, name)
+    name: getattr(abi, name)
     for name in ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_CREAT", "O_EXCL", "O_TRUNC", "O_NONBLOCK", "O_CLOEXEC")
 }
 _NOTIFICATIONS = {name: getattr(abi, name) for name in ("SIGEV_SIGNAL", "SIGEV_NONE", "SIGEV_THREAD")}
@@ -261,6 +286,7 @@ KINDS: dict[str, Kind] = {
     "int": Kind("number", _ranged(32)),
     "long": Kind("number", _ranged(64)),
     "size": Kind("number", _ranged(64)),
+    "size_t": Kind("number", _unsigned_long),
     "data": Kind("data", _data),
     "seconds": Kind("seconds", seconds),
     "uid": Kind("number", _ranged(32, signed=False)),

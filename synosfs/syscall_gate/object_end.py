@@ -5,6 +5,8 @@ must still follow and does not nest: depth costs nothing, and a header that prom
 the object makes sense is the decoder's business.
 """
 
+import sys
+
 
 class ObjectEnd:
     """The search for the end of one object in data that grows behind it."""
@@ -21,10 +23,17 @@ class ObjectEnd:
         """The least number of bytes the whole object takes: no item is smaller than one."""
         return self.position + self.missing
 
-    def search(self, data: bytearray) -> bool:
-        """Whether the object is complete in ``data``, which has only grown since the last search."""
+    def search(self, data: bytearray, most: int = sys.maxsize) -> bool | None:
+        """Whether the object is complete in ``data``, which has only grown since the last search.
+
+        None: ``most`` items were passed over and it is not known yet; search on.
+        """
         size, position, missing = len(data), self.position, self.missing
         while missing and position < size:
+            most -= 1
+            if most < 0:
+                self.position, self.missing = position, missing
+                return None
             layout = _LAYOUTS[data[position]]
             if layout is None:
                 raise ValueError(f"invalid byte 0x{data[position]:02x} at byte {position}")

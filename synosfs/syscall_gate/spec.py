@@ -8,6 +8,7 @@ import errno
 import functools
 import re
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, shown
@@ -35,8 +36,30 @@ REQUIRED: Any = _Required()
 #: The kind of what a descriptor stands for, whatever that is.
 BY_DESCRIPTOR = "descriptor"
 
-#: Families whose every call is interprocess communication. One of ``file`` is when its descriptor is of such a thing.
-_IPC_FAMILIES = frozenset({"msg", "sem", "shm", "mq", "posix_sem", "posix_shm", "pipe"})
+
+class Family(Enum):
+    """The families of calls, each with whether all of its calls are interprocess communication. A call of ``FILE`` is
+    when its descriptor is of such a thing.
+    """
+
+    FILE = "file", False
+    PIPE = "pipe", True
+    MSG = "msg", True
+    SEM = "sem", True
+    SHM = "shm", True
+    MQ = "mq", True
+    POSIX_SEM = "posix_sem", True
+    POSIX_SHM = "posix_shm", True
+    POLL = "poll", False
+    PROCESS = "process", False
+    CTL = "ctl", False  # command words, which are carried out as calls of the other families
+
+    def __init__(self, label: str, is_ipc: bool) -> None:
+        self.label = label
+        self.is_ipc = is_ipc
+
+
+FAMILIES = {family.label: family for family in Family}
 
 
 class About(NamedTuple):
@@ -59,7 +82,7 @@ class Row(NamedTuple):
     name: str
     handler: Callable[..., Any]
     params: tuple[Param, ...]
-    family: str
+    family: Family
     about: About | None
     waits: bool
     timed_out: int
@@ -71,7 +94,7 @@ class Row(NamedTuple):
     @property
     def is_ipc(self) -> bool:
         """Whether it is interprocess communication by its name alone."""
-        return self.family in _IPC_FAMILIES
+        return self.family.is_ipc
 
     def usage(self) -> str:
         """The text form, as ``help`` prints it: ``msgrcv msqid size [mtype] [flags]``."""
@@ -112,7 +135,20 @@ def row(
     kind_of, _, named = about.partition(":")
     thing = About(kind_of, -1 if named == "ret" else names.index(named)) if about else None
     variadic = next((place for place, param in enumerate(params) if param.kind.variadic), -1)
-    return Row(number, name, handler, tuple(params), family, thing, waits, timed_out, moves_ret, effect, help, variadic)
+    return Row(
+        number,
+        name,
+        handler,
+        tuple(params),
+        FAMILIES[family],
+        thing,
+        waits,
+        timed_out,
+        moves_ret,
+        effect,
+        help,
+        variadic,
+    )
 
 
 Bound = tuple[list[Any], float | None]

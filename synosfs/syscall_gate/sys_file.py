@@ -166,13 +166,11 @@ def _given(id: int) -> int | None:
 def _change(caller: Caller, path: str | Named, change: Change) -> Answer:
     """A name without a slash is one in ``pipes/``; an object that a file of the mount stands for comes as it is."""
     if isinstance(path, Named):
-        (mqueue_fs if path.family == "mqueue" else posix_sem).change(
-            path.name[1:].decode("utf-8", "surrogateescape"), change
-        )
-    elif "/" in path:
+        family = mqueue_fs if path.family == "mqueue" else posix_sem
+        return OnAvatar(partial(done, family.change, path.name[1:].decode("utf-8", "surrogateescape"), change))
+    if "/" in path:
         return OnAvatar(partial(done, file.change, place_of(caller), path, change))
-    else:
-        caller.ipc.fifos.change(path, change, caller.credentials)
+    caller.ipc.fifos.change(path, change, caller.credentials)
     return 0
 
 

@@ -56,7 +56,7 @@ ROWS: tuple[Row, ...] = (
     row(22, "pipe", sys_pipe.sys_pipe2, "flags:open_flags=0",
         family="pipe",
         help="a pipe: read= and write= are its two ends"),
-    row(29, "shmget", sys_shm.sys_shmget, "key:key size:size flags:shm_get_flags=0",
+    row(29, "shmget", sys_shm.sys_shmget, "key:key size:size_t flags:shm_get_flags=0",
         family="shm", about="shm:ret", effect=effects.segment_made,
         help="find or make a segment of memory; IPC_CREAT|IPC_EXCL|SHM_HUGETLB|SHM_NORESERVE|mode"),
     row(30, "shmat", sys_shm.sys_shmat, "shmid:int addr:address=0 flags:shm_flags=0",

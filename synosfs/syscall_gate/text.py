@@ -11,7 +11,7 @@ Invariants: what ``quote`` writes, ``parse`` reads back, for any bytes; ``parse`
 
 import functools
 import re
-from errno import EINVAL
+from errno import E2BIG, EINVAL
 from typing import Any, NoReturn
 
 from synosfs.errors import SynosError, errno_name, excerpt, printable
@@ -20,13 +20,16 @@ from synosfs.syscall_gate.record import Bare, Reply, Request
 #: How deep ``[...]`` and ``{...}`` may nest; the deepest that a known call needs is 2 (semop).
 MAX_NESTING = 16
 
+#: The most words that a request may have, and the most parts (words, items, brackets) of one in C's form.
+MAX_WORDS, MAX_C_PARTS = 16_384, 4096
+
 #: Names of calls up to this length are remembered, in bytes; they come again and again.
 _SHORT_NAME = 32
 
 # Long repetitions are possessive (``*+``): nothing is kept for backtracking, so a megabyte of escapes costs no memory.
 # What is repeated must not fail after its first byte: Python before 3.11.5 then goes on behind that byte
 # (cpython gh-106052). So a string is matched with any escape at all, and its escapes are looked at afterwards.
-_ESCAPE = rb"""\\(?:[abefnrtv"'\\]|x[0-9a-fA-F]{2}|[0-3][0-7]{0,2}|[4-7][0-7]?(?![0-7]))"""
+_ESCAPE = rb"""(?:[abefnrtv"'\\]|x[0-9a-fA-F]{2}|[0-3][0-7]{0,2}|[4-7][0-7]?(?![0-7]))"""
 _BODY = rb'[^"\\]*+(?:\\(?s:.)[^"\\]*+)*+'
 _NAME = rb"[A-Za-z_]\w*+"
 _BARE = rb'[^" \t\r\n][^ \t\r\n]*+'
@@ -36,7 +39,7 @@ _QUOTE, _PAREN, _BACKSLASH, _VT, _FF = b'"(\\\v\f'  # as ints: looking for bytes
 _BLANK_BYTES = b" \t\r\n"
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
 _STRING_BODY = re.compile(_BODY)
-_ESCAPES = re.compile(rb"%b|(\\)" % _ESCAPE)  # group 1: a backslash that begins none
+_NO_ESCAPE = re.compile(rb"\\(?!%b)" % _ESCAPE)
 _BAD_ESCAPE = re.compile(rb"\\(?:[0-7]{1,3}|.[\x80-\xbf]*+)", re.DOTALL)
 _FIRST_WORD = re.compile(_BARE)
 #: name=, string, bare word: groups 1 and 2, or 2, or 3.
@@ -46,6 +49,7 @@ _C_CALL = re.compile(rb"(\w++)\(")
 _C_FLAGS = re.compile(rb"%b(?:[ \t]*+\|[ \t]*+%b){0,63}" % (_C_BARE, _C_BARE))
 _C_FIELD = re.compile(rb"%b[ \t]*+=[ \t]*+" % _NAME)
 _C_TAIL = re.compile(rb"[ \t\r\n]*+;?[ \t\r\n]*+(?:=.*)?", re.DOTALL)
+_PART = re.compile(rb'[^",\[{]*+(?:"%b"?|[,\[{])' % _BODY)
 _NUMBER = re.compile(rb"0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,18}")
 _UNSAFE = re.compile(rb"[^ !#-\[\]-~](?=([0-9])?)")
 _PLAIN_WORD = re.compile(r"""[^\s"'\\]+""")
@@ -61,7 +65,9 @@ def parse(line: bytes) -> Request:
     """The request that one line, without its newline, asks for."""
     if _QUOTE not in line and _PAREN not in line and _VT not in line and _FF not in line:
         # Nothing but bare words: no part of it can be wrong. (split takes \v and \f for blanks.)
-        words = line.split()
+        words = line.split(None, MAX_WORDS + 1)
+        if len(words) > MAX_WORDS:
+            raise _too_many_words()
         if words:
             request = Request(_call(words[0]))
             if len(words) > 1:
@@ -70,6 +76,8 @@ def parse(line: bytes) -> Request:
     start = _end(_BLANKS, line, 0)
     call = _C_CALL.match(line, start)
     if call is not None:
+        if has_too_many_parts(line, MAX_C_PARTS):
+            raise SynosError(E2BIG, f"a request in C's form may have {MAX_C_PARTS} parts, and this one has more")
         return _parse_c(line, start, call)
     name = _FIRST_WORD.match(line, start)
     if name is None:
@@ -93,6 +101,17 @@ def quote(data: bytes, limit: int | None = None) -> str:
     return f'"{_UNSAFE.sub(_escaped, shown).decode("ascii")}"' + ("..." if len(shown) < len(data) else "")
 
 
+def has_too_many_parts(line: bytes, most: int) -> bool:
+    """Whether more than ``most`` strings, commas and opening brackets stand in a line, those in strings not counted."""
+    if line.count(b",") + line.count(b"[") + line.count(b"{") + line.count(b'"') <= most:
+        return False
+    position, part = 0, _PART.match(line)
+    while part is not None and most >= 0:
+        position, most = part.end(), most - 1
+        part = _PART.match(line, position)
+    return most < 0
+
+
 # --- words ---
 
 
@@ -110,12 +129,18 @@ def _parse_words(line: bytes, call: re.Match[bytes]) -> Request:
             request.args.append(_unescaped(string))
         else:
             _put(request, name, _unescaped(string))
+        if len(request.args) >= MAX_WORDS:
+            raise _too_many_words()
     position = _end(_BLANKS, line, position)
     if position < len(line):
         # Only a string can be wrong: it is not well formed, or the next word touches it.
         _, position = _string(line, line.index(b'"', position))
         _refuse("missing blank before", line, position)
     return request
+
+
+def _too_many_words() -> SynosError:
+    return SynosError(E2BIG, f"a request may have {MAX_WORDS} words, and this one has more; a list is one: 1,2,3")
 
 
 def _put(request: Request, name: bytes, value: bytes) -> None:
@@ -154,7 +179,8 @@ def _bad_escape(body: bytes) -> int:
     """Where the first backslash stands that begins no escape of C's; -1 if there is none."""
     if _BACKSLASH not in body:
         return -1
-    return next((escape.start() for escape in _ESCAPES.finditer(body) if escape[1] is not None), -1)
+    found = _NO_ESCAPE.search(body.replace(b"\\\\", b"__"))  # so that what is left of a pair begins nothing
+    return -1 if found is None else found.start()
 
 
 def _unescaped(body: bytes) -> bytes:

@@ -1,0 +1,89 @@
+"""One long write holds nobody up: other callers are served while it is under way, whatever file takes its lines."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from children import Child
+from doors import MountDoor
+from mounts import Mount
+from native_posix import libc, sem_open, unlink_all
+from native_sem import CONSTANTS, semctl, semget
+
+NAME = b"/synosfs-fair-%d" % os.getpid()
+MIB = 1 << 20
+
+#: The longest that a bystander may wait on the slowest machine; where there were no slices it was seconds.
+LONG_S = 0.5
+
+
+@pytest.fixture
+def semid(nothing_left: None) -> Iterator[int]:
+    semid = semget(0, 1, 0o600)
+    yield semid
+    semctl(semid, 0, CONSTANTS["IPC_RMID"])
+
+
+@pytest.fixture
+def posix(nothing_left: None) -> Iterator[str]:
+    libc.sem_close(sem_open(NAME, os.O_CREAT, 0o600, 0))
+    yield NAME[1:].decode()
+    unlink_all(NAME)
+
+
+def longest_gap(gate: MountDoor, writer: Child) -> tuple[int, float]:
+    """Ask again and again while the writer is at it: how many answers came, and how long the slowest took."""
+    answers, longest = 0, 0.0
+    while not writer.ended():
+        began = time.monotonic()
+        gate.ok("getpid")
+        longest = max(longest, time.monotonic() - began)
+        answers += 1
+    return answers, longest
+
+
+def write_all(path: Path, data: bytes) -> int:
+    fd = os.open(path, os.O_WRONLY)
+    written = 0
+    while written < len(data):
+        try:
+            written += os.write(fd, data[written:])
+        except OSError:  # a request in it failed: the others were run, and it is not what this is about
+            break
+    os.close(fd)
+    return written
+
+
+def fill(line: bytes, size: int = MIB) -> bytes:
+    return line * (size // len(line))
+
+
+LINES: dict[str, Callable[[int, str], tuple[str, bytes]]] = {
+    "the gate, text": lambda semid, name: ("syscall", fill(b"getppid\n")),
+    "the gate, a batch": lambda semid, name: ("syscall", b"[" + fill(b'{"call":"getppid"},')[:-1] + b"]\n"),
+    "the gate, MessagePack": lambda semid, name: ("syscall", fill(b"\x81\xa4call\xa7getppid")),
+    "the gate, wrong names": lambda semid, name: ("syscall", fill(b"xyzzy\n")),
+    "the gate, many words": lambda semid, name: ("syscall", b"msgget " + fill(b"1 ") + b"\n"),
+    "msgq/ctl": lambda semid, name: ("msgq/ctl", fill(b"remove 99999\n")),
+    "sem/ctl": lambda semid, name: ("sem/ctl", fill(b"setval %d 0 1\n" % semid)),
+    "shm/ctl": lambda semid, name: ("shm/ctl", fill(b"remove 99999\n")),
+    "pipes/ctl": lambda semid, name: ("pipes/ctl", fill(b"remove nothing\n")),
+    "a set, zeros": lambda semid, name: (f"sem/sysv/{semid}", fill(b"0:0:0\n")),
+    "a set, newlines": lambda semid, name: (f"sem/sysv/{semid}", fill(b"\n")),
+    "a set, pairs": lambda semid, name: (f"sem/sysv/{semid}", fill(b"0:1:0 0:-1:0\n")),
+    "a POSIX semaphore": lambda semid, name: (f"sem/posix/{name}", fill(b"+1000\n-1000\n", 6000)),
+    "a POSIX semaphore, ones": lambda semid, name: (f"sem/posix/{name}", fill(b"+1\n-1\n", MIB // 8)),
+}
+
+
+@pytest.mark.parametrize("lines", LINES)
+def test_others_are_answered_while_lines_are_carried_out(
+    gate: MountDoor, mount: Mount, semid: int, posix: str, lines: str
+) -> None:
+    name, data = LINES[lines](semid, posix)
+    writer = gate.spawn(lambda: write_all(mount.path / name, data))
+    answers, longest = longest_gap(gate, writer)
+    assert longest < LONG_S
+    assert answers > (0 if "words" in lines else 3)  # too many words are refused at once
