@@ -88,7 +88,7 @@ def _pipes(place: Place) -> int:
     """``pipes/`` of the mount. The way there is the daemon's affair; what is in it, the caller's."""
     if not place.mountpoint:
         raise SynosError(errno.ENOENT, "a name without a slash is one in pipes/, and there is no mount; give a path")
-    with rights.acting_as_daemon(place.credentials):
+    with rights.acting_as_daemon():
         return os.open(f"{place.mountpoint}/pipes", _PATH_ONLY | os.O_DIRECTORY)
 
 
@@ -105,7 +105,7 @@ def _shares_our_root(place: Place) -> bool:
 
 @contextmanager
 def _looking_into(place: Place, name: str) -> Iterator[None]:
-    lent = rights.acting_as_daemon(place.credentials) if place.own else nullcontext()
+    lent = rights.acting_as_daemon() if place.own else nullcontext()
     with explaining(_LOOKING, name=name, pid=place.pid), lent:
         yield
 

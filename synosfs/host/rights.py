@@ -8,6 +8,7 @@ can neither signal nor trace a thread that acts for them (``kill(2)``, ``ptrace(
 import errno
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import c_int, c_long, c_uint
@@ -35,13 +36,49 @@ def _set_groups(groups: tuple[int, ...]) -> None:
     syscall("setgroups", c_long(len(groups)), (c_uint * len(groups))(*groups))
 
 
-def assume(caller: Credentials) -> None:
-    """Make the calling thread act with ``caller``'s rights; it must be acting with the daemon's own.
+class _Lent(threading.local):
+    """Whose rights the thread acts with; None: the daemon's own."""
 
-    EPERM when the daemon lacks the privilege: an ordinary user's daemon serves that user alone.
+    to: Credentials | None = None
+
+
+_lent = _Lent()
+
+
+@contextmanager
+def acting_as(caller: Credentials) -> Iterator[None]:
+    """The body runs with ``caller``'s rights, and the daemon's own are back when it ends: the only way to borrow any.
+
+    Loans do not nest: the end of the inner one would give the rest of the outer body the daemon's rights. In the main
+    thread the body must not wait: the thread serves others too. EPERM when the daemon lacks the privilege: an ordinary
+    user's daemon serves that user alone.
     """
+    assert _lent.to is None, f"uid {_lent.to.uid}'s rights are lent already"
     if caller == OWN:
+        yield
         return
+    _assume(caller)
+    try:
+        yield
+    finally:
+        _resume()
+
+
+@contextmanager
+def acting_as_daemon() -> Iterator[None]:
+    """Within ``acting_as``, or without it: the body runs with the daemon's own rights."""
+    caller = _lent.to
+    if caller is None:
+        yield
+        return
+    _resume()
+    try:
+        yield
+    finally:
+        _assume(caller)
+
+
+def _assume(caller: Credentials) -> None:
     try:
         if caller.groups != OWN.groups:
             _set_groups(caller.groups)
@@ -53,16 +90,17 @@ def assume(caller: Credentials) -> None:
         elif caller.capabilities & OWN.capabilities != OWN.capabilities:
             _set_effective_capabilities(caller.capabilities & OWN.capabilities)
     except SynosError as error:
-        resume()
+        _resume()
         raise SynosError(
             errno.EPERM,
             f"the mount runs as uid {OWN.uid} and cannot act for uid {caller.uid} gid {caller.gid}; "
             "mount it as root with -o allow_other to serve other users",
         ) from error
+    _lent.to = caller
 
 
-def resume() -> None:
-    """Make the calling thread act with the daemon's own rights again. Cannot fail after a successful ``assume``."""
+def _resume() -> None:
+    """Cannot fail after a successful ``_assume``."""
     try:
         if OWN.uid == 0:
             syscall("setresuid", c_int(-1), c_uint(OWN.uid), c_int(-1))
@@ -73,32 +111,7 @@ def resume() -> None:
         # Going on with somebody else's rights would be worse than ending.
         os.write(2, f"synosfs: cannot take back the daemon's own credentials: {error}\n".encode())
         os._exit(70)
-
-
-@contextmanager
-def acting_as(caller: Credentials) -> Iterator[None]:
-    """The body runs with ``caller``'s rights. It must not wait: the thread serves others too."""
-    if caller == OWN:
-        yield
-        return
-    assume(caller)
-    try:
-        yield
-    finally:
-        resume()
-
-
-@contextmanager
-def acting_as_daemon(caller: Credentials) -> Iterator[None]:
-    """Within ``acting_as(caller)``: the body runs with the daemon's own rights."""
-    if caller == OWN:
-        yield
-        return
-    resume()
-    try:
-        yield
-    finally:
-        assume(caller)
+    _lent.to = None
 
 
 def unshare_undo_and_umask() -> None:

@@ -55,8 +55,7 @@ class _Job(Generic[T]):
 
     def run(self) -> None:
         def attempt() -> T:
-            rights.assume(self.credentials)
-            try:
+            with rights.acting_as(self.credentials):
                 while True:
                     try:
                         return self.call()
@@ -64,9 +63,6 @@ class _Job(Generic[T]):
                         # A signal that nobody here meant for this call (a late one for the job before): wait on.
                         if error.errno != errno.EINTR or self.cancelled:
                             raise
-            finally:
-                if self.credentials != rights.OWN:
-                    rights.resume()
 
         self.outcome = outcome.capture(attempt)
 

@@ -113,7 +113,7 @@ def standard_stream(place: Place, number: int, access: int) -> Iterator[int]:
         if not place.own:
             os.readlink(link)  # the kernel's word, for the caller's rights, whether this process may be looked into
         try:
-            with rights.acting_as_daemon(place.credentials):
+            with rights.acting_as_daemon():
                 fd = host_file.pidfd_getfd(place.pidfd, number)
         except SynosError:
             fd = host_file.open_blocking(link, access | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)

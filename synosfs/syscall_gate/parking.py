@@ -186,7 +186,7 @@ class Parking:
     async def _wait(self, parked: Parked, blocking: Blocking) -> Any:
         match blocking:
             case InThread(description=description):
-                with held(description) if description else nullcontext(), _known_before(parked):
+                with held(description) if description else nullcontext():
                     return await self._sleep_in_host(parked, blocking, self._threads)
             case OnAvatar(description=description):
                 with held(description) if description else nullcontext():
@@ -210,7 +210,13 @@ class Parking:
             caller.ipc.acting[parked.tid] = caller.process.pid
             return call()
 
-        result = await threads.run(caller.credentials, sleep)
+        try:
+            result = await threads.run(caller.credentials, sleep)
+        except SynosError as error:
+            if blocking.was_there and error.errno == errno.EINVAL:
+                gone = f"{parked.what}: the object was removed while the call waited"
+                raise SynosError(errno.EIDRM, gone) from None
+            raise
         if blocking.give_back is not None and (parked.reason is not None or caller.origin.was_interrupted()):
             await self._put_back(caller, blocking, result)
             parked.end(SynosError(errno.EINTR, f"{parked.what}: interrupted by a signal"))
@@ -256,17 +262,6 @@ class Parking:
                 with rights.acting_as(parked.caller.credentials):
                     return blocking.attempt()
         raise parked.reason
-
-
-@contextmanager
-def _known_before(parked: Parked) -> Iterator[None]:
-    """The object was there when the call was attempted: an id that is unknown now was removed meanwhile."""
-    try:
-        yield
-    except SynosError as error:
-        if error.errno == errno.EINVAL:
-            raise SynosError(errno.EIDRM, f"{parked.what}: the object was removed while the call waited") from None
-        raise
 
 
 async def _send_when_possible(send: Callable[[], object]) -> None:

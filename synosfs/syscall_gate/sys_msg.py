@@ -27,7 +27,7 @@ def sys_msgsnd(caller: Caller, msqid: int, mtype: int, data: bytes, flags: int) 
     except WouldBlock:
         if flags & abi.IPC_NOWAIT:
             raise
-        return InThread(partial(_send, queue, mtype, data, flags))
+        return InThread(partial(_send, queue, mtype, data, flags), was_there=True)
     return 0
 
 
@@ -49,6 +49,7 @@ def sys_msgrcv(caller: Caller, msqid: int, size: int, mtype: int, flags: int) ->
         partial(queue.receive, size, mtype, flags),
         give_back=partial(_give_back, caller, queue),
         finish=_received,
+        was_there=True,
     )
 
 

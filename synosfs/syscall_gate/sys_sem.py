@@ -30,13 +30,15 @@ def sys_semtimedop(caller: Caller, semid: int, ops: list[Operation], timeout: fl
         ops = [op._replace(flags=op.flags | abi.IPC_NOWAIT) for op in ops]
     operate, give_back = partial(_operate, semaphores, ops, timeout_ns), partial(_operate_back, semaphores, ops)
     if any(op.flags & abi.SEM_UNDO for op in ops):
-        return OnAvatar(operate, give_back)  # the undo list is the avatar's, also for what need not wait
+        semaphores.status_any()  # EINVAL: no such set
+        # The undo list is the avatar's, also for what need not wait.
+        return OnAvatar(operate, give_back, was_there=True)
     try:
         semaphores.operate_nowait(ops)
     except WouldBlock:
         if all(op.flags & abi.IPC_NOWAIT for op in ops):
             raise
-        return InThread(operate, give_back=give_back)
+        return InThread(operate, give_back=give_back, was_there=True)
     return 0
 
 

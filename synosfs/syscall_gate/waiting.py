@@ -18,7 +18,8 @@ class InThread(msgspec.Struct, frozen=True):
     ``give_back`` is for a call that takes something: it is handed what was taken for a caller that is gone by then, or
     was signalled, and puts it back. ``description``, if given, is held for as long as the call waits, so that closing
     its number meanwhile does not end the call (as in Linux). ``finish`` makes the answer out of what ``call`` returned,
-    in the main thread.
+    in the main thread. ``was_there``: the object that ``call`` names by an id has been seen, so if the id is unknown to
+    it (EINVAL), the object was removed meanwhile (EIDRM).
     """
 
     call: Callable[[], Any]
@@ -26,6 +27,7 @@ class InThread(msgspec.Struct, frozen=True):
     give_back: Callable[[Any], object] | None = None
     description: Description | None = None
     finish: Callable[[Any], Any] | None = None
+    was_there: bool = False
 
 
 class OnAvatar(msgspec.Struct, frozen=True):
@@ -39,6 +41,7 @@ class OnAvatar(msgspec.Struct, frozen=True):
     give_back: Callable[[Any], object] | None = None
     description: Description | None = None
     finish: Callable[[Any], Any] | None = None
+    was_there: bool = False
 
 
 class WhenReady(msgspec.Struct, frozen=True):
