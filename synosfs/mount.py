@@ -13,8 +13,9 @@ import pyfuse3
 import trio
 
 from synosfs.errors import SynosError
-from synosfs.fs import tree
+from synosfs.fs import observe, tree
 from synosfs.fs.interrupts import InterruptWatch, Waiter
+from synosfs.fs.node import Directory, TextFile
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
 from synosfs.host.thread import install_interrupt_handler
@@ -61,9 +62,10 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         receiver = Receiver(interrupts.notice)
         pollers = await stack.enter_async_context(trio.open_nursery())
         stack.callback(pollers.cancel_scope.cancel)
-        operations = Operations(tree.root(kernel), receiver, pollers)
+        stats = TextFile(lambda: observe.stats_text(kernel, operations.statistics()))
+        operations = Operations(Directory({**tree.root(kernel).names, "stats": stats}), receiver, pollers)
 
-        receiver.install()
+        await receiver.install(plain=options.plain_receive)
         _mount(operations, options)
         stack.callback(pyfuse3.close, unmount=True)
         kernel.ipc.mountpoint, kernel.ipc.device = options.mountpoint, device(options.mountpoint)
@@ -75,6 +77,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         nursery.start_soon(_end_on_signal, signals, kernel.parking, name="signals")
         nursery.start_soon(kernel.processes.watch, name="deaths of processes")
         nursery.start_soon(interrupts.run, name="interrupts")
+        nursery.start_soon(receiver.watch, lambda: bool(kernel.parking.interruptible()), name="receiver")
         nursery.start_soon(
             _free_when_detached, options.mountpoint, kernel.ipc.device, kernel.parking, name="mount table"
         )

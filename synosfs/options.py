@@ -2,6 +2,9 @@
 
 A word is either honoured (it ends up in ``MountOptions``), spoken to somebody else (mount(8), fstab, systemd) and
 dropped, or refused by name. None is accepted and ignored.
+
+One word is for finding faults, and for a trio or a pyfuse3 that turns out to be another than it seems:
+``receive=plain`` has requests received without the stand-in for pyfuse3's loop (``fs.receive``), more slowly.
 """
 
 import errno
@@ -18,6 +21,7 @@ class MountOptions:
     mountpoint: str
     source: str = "synosfs"
     allow_other: bool = False
+    plain_receive: bool = False
     flags: frozenset[str] = frozenset()
 
 
@@ -51,7 +55,7 @@ _REFUSED = {
     "strictatime": "libfuse has no such flag; leave it out",
 }
 
-_KNOWN = (*FLAGS, *_SPOKEN_TO_OTHERS, *_REFUSED, "allow_other", "fsname")
+_KNOWN = (*FLAGS, *_SPOKEN_TO_OTHERS, *_REFUSED, "allow_other", "fsname", "receive")
 
 
 def parse_mount_words(mountpoint: str, source: str | None, words: Iterable[str]) -> MountOptions:
@@ -70,7 +74,13 @@ def parse_mount_words(mountpoint: str, source: str | None, words: Iterable[str])
     name = chosen.get("fsname") or source or "synosfs"
     if "," in name:
         raise SynosError(errno.EINVAL, f"the source '{name}' has a comma in it; choose a name without")
-    return MountOptions(mountpoint, name, "allow_other" in chosen, FLAGS & chosen.keys())
+    return MountOptions(
+        mountpoint,
+        name,
+        allow_other="allow_other" in chosen,
+        plain_receive=chosen.get("receive") == "plain",
+        flags=FLAGS & chosen.keys(),
+    )
 
 
 def _check(name: str, value: str | None) -> None:
@@ -79,6 +89,9 @@ def _check(name: str, value: str | None) -> None:
     if name == "fsname":
         if not value:
             raise SynosError(errno.EINVAL, "mount option 'fsname' needs a name: fsname=NAME")
+    elif name == "receive":
+        if value not in ("fast", "plain"):
+            raise SynosError(errno.EINVAL, "mount option 'receive' is fast or plain: receive=plain")
     elif name in FLAGS or name == "allow_other":
         if value is not None:
             raise SynosError(errno.EINVAL, f"mount option '{name}' takes no value")

@@ -1,5 +1,7 @@
 """The files that only show: ``help`` and ``stats``. They render what others count and change nothing."""
 
+from collections.abc import Iterable
+
 from synosfs import __version__
 from synosfs.fs.ctl import columns
 from synosfs.kernel import Kernel
@@ -46,8 +48,10 @@ def help_text() -> str:
     return _HELP.format(version=__version__, calls=columns(("call", "what it does; [optional]"), rows))
 
 
-def stats_text(kernel: Kernel) -> str:
-    """``stats``: the totals, the blocked callers, and a line a call; times in microseconds in the table."""
+def stats_text(kernel: Kernel, door: Iterable[tuple[str, object]] = ()) -> str:
+    """``stats``: the totals, the blocked callers, what the door has to say of itself, and a line a call; times in
+    microseconds in the table.
+    """
     totals, parking = kernel.statistics.totals(), kernel.parking.statistics()
     lines = [
         f"total_calls {totals.total_calls}",
@@ -57,6 +61,7 @@ def stats_text(kernel: Kernel) -> str:
         f"processes {len(kernel.processes)}",
         f"blocked_callers {parking.parked}",
         f"blocked_total {parking.total}",
+        *(f"{name} {figure}" for name, figure in door),
     ]
     rows = [
         (

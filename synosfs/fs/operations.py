@@ -99,6 +99,15 @@ class Operations(pyfuse3.Operations):
         self._directories: dict[int, _Listing] = {}
         self._numbers = itertools.count(1)  # of what is open
 
+    def statistics(self) -> list[tuple[str, object]]:
+        """The door's own figures, by the names that ``stats`` gives them."""
+        receive = self.receiver.statistics()
+        return [
+            ("fast_receive", f"off: {receive.off}" if receive.off else "on"),
+            ("requests", receive.requests),
+            ("interrupts", receive.unhandled),
+        ]
+
     # --- names ---
 
     @_boundary
