@@ -1,97 +1,39 @@
-"""Ordinary programs, each run to its end in the root of the mount, and what they leave."""
+"""What the programs of all languages share: how they are started, compiled, and what they meet on."""
 
-import subprocess
-import sys
+import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
+from command import run
 from doors import NativeDoor
 from mounts import Mount
-from programs import KEY, Program
-
-#: The longest that any program here may take, in seconds.
-PATIENCE_S = 30
-
-
-class Programs:
-    """Runs programs; each must end by itself and succeed."""
-
-    def __init__(self, mount: Mount) -> None:
-        self.mount = mount
-        self._started: list[subprocess.Popen[str]] = []
-
-    def run(self, *command: str, status: int = 0) -> str:
-        """What it prints, on standard output and error."""
-        return self.wait(self.start(*command), status=status)
-
-    def shell(self, script: str, status: int = 0) -> str:
-        return self.run("bash", "-c", script, status=status)
-
-    def perl(self, modules: str, script: str) -> str:
-        return self.run("perl", "-we", f"use strict; use {modules}; $| = 1; {script}")
-
-    def python(self, script: str) -> str:
-        return self.run(sys.executable, "-c", script)
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            command,
-            cwd=self.mount.path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._started.append(process)
-        return process
-
-    def wait(self, process: "subprocess.Popen[str]", status: int = 0) -> str:
-        output, _ = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == status, output
-        return output
-
-    def close(self) -> None:
-        for process in self._started:
-            process.kill()
-            process.communicate()
+from native_posix import unlink_all
+from programs import KEY, Programs
 
 
 @pytest.fixture
-def programs(mount: Mount) -> Iterator[Programs]:
-    started = Programs(mount)
+def programs(mount: Mount, native: NativeDoor) -> Iterator[Programs]:
+    started = Programs(mount, native)
     yield started
     started.close()
 
 
-@pytest.fixture
-def compiled(tmp_path: Path) -> Callable[[str], str]:
-    """Compiles C: gives the path of the program."""
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Compiles a C source beside the tests, once: ``compiled("posix.c")`` is the path of the program."""
+    directory = tmp_path_factory.mktemp("c")
 
-    def compile_(source: str) -> str:
-        program = tmp_path / "program"
-        source_file = tmp_path / "program.c"
-        source_file.write_text(source)
-        command = ["gcc", "-Wall", "-Werror", "-O1", "-o", str(program), str(source_file), "-pthread", "-lrt"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert not done.returncode, done.stderr
-        return str(program)
+    @cache
+    def compile_(name: str) -> str:
+        program = str(directory / name.removesuffix(".c"))
+        source = str(Path(__file__).with_name(name))
+        done = run("cc", "-Wall", "-Wextra", "-Werror", "-O1", "-o", program, source, "-pthread", "-lrt")
+        assert done.returncode == 0, done.stderr
+        return program
 
     return compile_
-
-
-@pytest.fixture
-def start(mount: Mount, native: NativeDoor) -> Iterator[Callable[..., Program]]:
-    """Starts a program that may block, in the mount; none outlives the test."""
-    with ExitStack() as stack:
-
-        def run(*command: object) -> Program:
-            program = Program(mount, native, tuple(map(str, command)))
-            stack.callback(program.close)
-            return program
-
-        yield run
 
 
 @pytest.fixture
@@ -100,3 +42,11 @@ def queue(native: NativeDoor) -> Iterator[int]:
     queue = native.ok("msgget", KEY, "IPC_CREAT|0600").ret
     yield queue
     native.call("msgctl", queue, "IPC_RMID")
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A name for a POSIX queue, a semaphore or memory, which is free again after the test."""
+    name = f"synosfs-interop-{os.getpid()}"
+    yield name
+    unlink_all(b"/" + name.encode())

@@ -7,14 +7,10 @@ import posix_ipc
 import pytest
 import sysv_ipc
 from children import wait_until
+from programs import Programs
 
 
-@pytest.fixture
-def name() -> str:
-    return f"synosfs-interop-{os.getpid()}"
-
-
-def test_a_sysv_ipc_queue_and_the_file_of_a_queue(programs):
+def test_a_sysv_ipc_queue_and_the_file_of_a_queue(programs: Programs) -> None:
     queue = sysv_ipc.MessageQueue(0x71, sysv_ipc.IPC_CREX)
     queue.send(b"from python\n", type=3)
     assert (
@@ -27,7 +23,7 @@ def test_a_sysv_ipc_queue_and_the_file_of_a_queue(programs):
     assert f"{queue.id}" not in os.listdir(programs.mount.path / "msgq/sysv")
 
 
-def test_a_sysv_ipc_semaphore_is_had_when_a_shell_gives_it(programs):
+def test_a_sysv_ipc_semaphore_is_had_when_a_shell_gives_it(programs: Programs) -> None:
     semaphore = sysv_ipc.Semaphore(0x72, sysv_ipc.IPC_CREX, initial_value=0)
     waiting = threading.Thread(target=semaphore.acquire)
     waiting.start()
@@ -38,7 +34,7 @@ def test_a_sysv_ipc_semaphore_is_had_when_a_shell_gives_it(programs):
     semaphore.remove()
 
 
-def test_sysv_ipc_memory_and_the_file_of_a_segment(programs):
+def test_sysv_ipc_memory_and_the_file_of_a_segment(programs: Programs) -> None:
     memory = sysv_ipc.SharedMemory(0x73, sysv_ipc.IPC_CREX, size=4096)
     memory.write(b"from python")
     assert programs.shell("head -c 11 shm/key/0x73; printf FROM > shm/key/0x73") == "from python"
@@ -49,7 +45,7 @@ def test_sysv_ipc_memory_and_the_file_of_a_segment(programs):
         sysv_ipc.SharedMemory(0x73)
 
 
-def test_a_posix_queue_of_python_and_one_of_a_shell(programs, name):
+def test_a_posix_queue_of_python_and_one_of_a_shell(programs: Programs, name: str) -> None:
     queue = posix_ipc.MessageQueue(f"/{name}", posix_ipc.O_CREX, max_messages=4, max_message_size=64)
     queue.send(b"low\n", priority=1)
     queue.send(b"high\n", priority=8)
@@ -62,7 +58,7 @@ def test_a_posix_queue_of_python_and_one_of_a_shell(programs, name):
     queue.close()
 
 
-def test_a_posix_semaphore_of_python_and_a_shell(programs, name):
+def test_a_posix_semaphore_of_python_and_a_shell(programs: Programs, name: str) -> None:
     semaphore = posix_ipc.Semaphore(f"/{name}", posix_ipc.O_CREX, initial_value=1)
     assert programs.shell(f"echo -1 > sem/posix/{name}; cat sem/posix/{name}") == "0\n"
     waiting = threading.Thread(target=semaphore.acquire)
@@ -74,7 +70,7 @@ def test_a_posix_semaphore_of_python_and_a_shell(programs, name):
     programs.shell(f"rm sem/posix/{name}")
 
 
-def test_multiprocessing_shared_memory_is_a_file_in_shm_posix(programs, name):
+def test_multiprocessing_shared_memory_is_a_file_in_shm_posix(programs: Programs, name: str) -> None:
     output = programs.python(f"""if True:
         from multiprocessing import shared_memory
         import subprocess
@@ -88,7 +84,7 @@ def test_multiprocessing_shared_memory_is_a_file_in_shm_posix(programs, name):
     assert output.split() == ["hello", "HEllo"]
 
 
-def test_python_uses_the_gate_without_any_module(programs):
+def test_python_uses_the_gate_without_any_module(programs: Programs) -> None:
     output = programs.python("""if True:
         import json, os
         gate = os.open("syscall", os.O_RDWR)
