@@ -13,6 +13,7 @@ from errno import EINVAL
 from synosfs.errors import SynosError, excerpt
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
 from synosfs.fs.session import Session, open_caller
+from synosfs.fs.tables import table
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.kinds import suggestion
@@ -20,13 +21,6 @@ from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.spec import Row, bind
 
 Table = Callable[[], Iterable[tuple[object, ...]]]
-
-
-def columns(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
-    """A table as text: a header line, one object a line, columns aligned and separated by blanks."""
-    lines = [header, *(tuple(map(str, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class CtlFile(Node):
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
-            return Snapshot(columns(self.header, self.rows()))
+            return Snapshot(await table(self.header, self.rows()))
         caller = open_caller(self.kernel, who, flags, inode)
         return Session(self.kernel, caller, readable=reads(flags), translate=self._translate)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from errno import ENOENT
 
 from synosfs.errors import SynosError
-from synosfs.fs.ctl import columns
 from synosfs.fs.node import Attributes, Node, Who, no_such
+from synosfs.fs.tables import columns
 from synosfs.kernel import Kernel
 from synosfs.process.descriptors import Description
 from synosfs.process.table import Process

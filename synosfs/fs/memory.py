@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from errno import EFAULT, EIO, ESRCH
 
 from synosfs.errors import SynosError
-from synosfs.fs.ctl import columns
 from synosfs.fs.node import Attributes, Handle, Node, Who
 from synosfs.fs.session import open_caller
+from synosfs.fs.tables import columns
 from synosfs.host import abi
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel

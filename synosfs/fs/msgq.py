@@ -8,6 +8,7 @@ caller.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import EAGAIN, EINVAL, ENOMSG
 from functools import partial
@@ -27,11 +28,12 @@ from synosfs.fs.node import (
     writes,
 )
 from synosfs.fs.session import open_caller
+from synosfs.fs.tables import Slices
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import sysv_msg
 from synosfs.ipc.change import Change
-from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
+from synosfs.ipc.sysv_msg import Message, MessageQueue, QueueStatus
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.readiness import QueueSource, Source
@@ -92,17 +94,19 @@ class _Look(Handle):
     async def read(self, offset: int, size: int) -> bytes:
         if offset == 0:
             self._next, self._rest = 0, b""
-        with rights.acting_as(self._credentials):
-            while not self._rest:
-                try:
-                    message = self._queue.peek(self._next)
-                except WouldBlock:
-                    return b""
-                self._next += 1
-                if self._selected(message.mtype):
-                    self._rest = message.data
+        slices = Slices()
+        while not self._rest and (message := self._peek()) is not None:
+            self._next += 1
+            if self._selected(message.mtype):
+                self._rest = message.data
+            await slices.pause()  # thousands may be empty, or of other types
         chunk, self._rest = self._rest[:size], self._rest[size:]
         return chunk
+
+    def _peek(self) -> Message | None:
+        with rights.acting_as(self._credentials), suppress(WouldBlock):
+            return self._queue.peek(self._next)
+        return None
 
     def _selected(self, mtype: int) -> bool:
         if not self._mtype:

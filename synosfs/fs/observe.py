@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from synosfs import __version__
-from synosfs.fs.ctl import columns
+from synosfs.fs.tables import columns
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate import table
 

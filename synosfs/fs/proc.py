@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from errno import ENOENT, ESRCH
 
 from synosfs.errors import SynosError
-from synosfs.fs.ctl import columns
 from synosfs.fs.descriptors import Descriptors, records_text
 from synosfs.fs.memory import MemoryFile, attachments_text
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
 from synosfs.fs.syscall_file import ProcessSyscallFile
+from synosfs.fs.tables import columns
 from synosfs.host import credentials, procfs
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.kernel import Kernel

@@ -51,13 +51,18 @@ def new_perm(now: Perm, uid: int | None, gid: int | None, mode: int | None) -> d
     }
 
 
-def table_of(family: str) -> list[bytes]:
+def table_of(family: str) -> Iterator[bytes]:
     """The lines of ``/proc/sysvipc/<family>`` (msg, sem, shm) without the header: a line an object (``sysvipc(7)``).
 
-    Read at once, so that whoever takes the lines one by one keeps no descriptor open.
+    They are read as they are taken: the host takes 1 us to write one, and there can be tens of thousands.
     """
-    with open(f"/proc/sysvipc/{family}", "rb") as table:
-        return table.readlines()[1:]
+    with open(f"/proc/sysvipc/{family}", "rb", buffering=_PIECE) as table:
+        next(table, b"")
+        yield from table
+
+
+#: So much is read at once, in bytes: some hundred lines.
+_PIECE = 16 << 10
 
 
 def listing(family: str) -> Iterator[tuple[int, int]]:

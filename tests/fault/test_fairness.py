@@ -9,6 +9,7 @@ import pytest
 from children import Child
 from doors import MountDoor
 from mounts import Mount
+from native_msg import msgctl, msgget, msgsnd
 from native_posix import libc, sem_open, unlink_all
 from native_sem import CONSTANTS, semctl, semget
 
@@ -87,3 +88,43 @@ def test_others_are_answered_while_lines_are_carried_out(
     answers, longest = longest_gap(gate, writer)
     assert longest < LONG_S
     assert answers > (0 if "words" in lines else 3)  # too many words are refused at once
+
+
+# --- looking
+
+
+@pytest.fixture
+def queues(nothing_left: None) -> Iterator[list[int]]:
+    made = [msgget(0, 0o600) for _ in range(3000)]
+    yield made
+    for queue in made:
+        msgctl(queue, CONSTANTS["IPC_RMID"])
+
+
+@pytest.fixture
+def empties(nothing_left: None) -> Iterator[int]:
+    """A queue of as many empty messages as Linux takes."""
+    queue = msgget(0, 0o600)
+    for _ in range(16_384):
+        msgsnd(queue, 1, b"")
+    yield queue
+    msgctl(queue, CONSTANTS["IPC_RMID"])
+
+
+def test_others_are_answered_while_a_long_table_is_made(gate: MountDoor, mount: Mount, queues: list[int]) -> None:
+    looker = gate.spawn(lambda: len((mount.path / "msgq/ctl").read_text().splitlines()))
+    answers, longest = longest_gap(gate, looker)
+    assert looker.result() == len(queues) + 1
+    assert longest < LONG_S
+    assert answers > 3
+
+
+@pytest.mark.parametrize("name", ["{}", "{}@2"])
+def test_others_are_answered_while_somebody_looks_for_a_message(
+    gate: MountDoor, mount: Mount, empties: int, name: str
+) -> None:
+    looker = gate.spawn(lambda: (mount.path / "msgq/sysv" / name.format(empties)).read_bytes())
+    answers, longest = longest_gap(gate, looker)
+    assert looker.result() == b""
+    assert longest < LONG_S
+    assert answers > 3
