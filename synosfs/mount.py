@@ -74,7 +74,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         gc.collect()
         gc.freeze()
         nursery = await stack.enter_async_context(trio.open_nursery())
-        nursery.start_soon(_end_on_signal, signals, kernel.parking, name="signals")
+        nursery.start_soon(_end_on_signal, signals, kernel.parking, operations, name="signals")
         nursery.start_soon(kernel.processes.watch, name="deaths of processes")
         nursery.start_soon(interrupts.run, name="interrupts")
         nursery.start_soon(receiver.watch, lambda: bool(kernel.parking.interruptible()), name="receiver")
@@ -102,11 +102,12 @@ def _mount(operations: Operations, options: MountOptions) -> None:
         raise SynosError(errno.EIO, f"cannot mount on {options.mountpoint}: {error}") from None
 
 
-async def _end_on_signal(signals: AsyncIterator[int], parking: Parking) -> None:
+async def _end_on_signal(signals: AsyncIterator[int], parking: Parking, operations: Operations) -> None:
     """SIGTERM and SIGINT: answer those who are blocked, then leave the main loop."""
     async for number in signals:
         log.info("ending on %s", signal.Signals(number).name)
         await parking.close()
+        operations.close()
         pyfuse3.terminate()
 
 

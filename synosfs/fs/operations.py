@@ -101,12 +101,21 @@ class Operations(pyfuse3.Operations):
 
     def statistics(self) -> list[tuple[str, object]]:
         """The door's own figures, by the names that ``stats`` gives them."""
-        receive = self.receiver.statistics()
+        receive, inodes = self.receiver.statistics(), self._inodes.statistics()
         return [
             ("fast_receive", f"off: {receive.off}" if receive.off else "on"),
             ("requests", receive.requests),
             ("interrupts", receive.unhandled),
+            ("inodes", inodes.numbers),
+            ("look_ups", inodes.look_ups),
+            ("opens_too_late", inodes.refused),
+            ("opens_in_line", inodes.waiting),
+            ("opens_overdue", inodes.overdue),
         ]
+
+    def close(self) -> None:
+        """Let nobody wait here who is not parked."""
+        self._inodes.close()
 
     # --- names ---
 
@@ -332,7 +341,7 @@ class Operations(pyfuse3.Operations):
     async def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         written = inode if writes(flags) else None
         if written is not None:
-            self._inodes.open_for_writing(written, ctx.pid)
+            await self._inodes.open_in_turn(written, ctx.pid, ctx.uid)
         try:
             handle = await node.open(flags, ctx, inode)
         except BaseException:
