@@ -5,7 +5,7 @@ POSIX queue gives its messages only to who takes them. Opened for writing, a wri
 that after ``@`` in the name; opened read-write, a read receives one, and a longer message than the read has room for is
 gone on with by the next. Creating a file makes the queue, with the host's default limits; mq_open makes others.
 
-The size is the bytes in the queue, 0 for those who may not read it.
+The size is the bytes in the queue, 0 for those who may not read it, and while somebody has a lease on it.
 """
 
 import os
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from errno import EINVAL
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs.node import Attributes, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
 from synosfs.fs.posix import Opened, PosixNames, change_attributes, host_name, may_read
 from synosfs.fs.session import open_caller
@@ -44,11 +44,17 @@ class PosixQueueFile(Node):
             stat.S_IFREG | stat.S_IMODE(found.st_mode),
             found.st_uid,
             found.st_gid,
-            size=mqueue_fs.line(self.name).qsize if may_read(found, who) else 0,
+            size=self._size() if may_read(found, who) else 0,
             atime_ns=found.st_atime_ns,
             mtime_ns=found.st_mtime_ns,
             ctime_ns=found.st_ctime_ns,
         )
+
+    def _size(self) -> int:
+        try:
+            return mqueue_fs.line(self.name).qsize
+        except WouldBlock:
+            return 0
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
@@ -70,11 +76,7 @@ class PosixQueueFile(Node):
     def xattrs(self, who: Who) -> Mapping[str, str]:
         if not may_read(mqueue_fs.status(self.name), who):
             return {}
-        queue = posix_mq.open_(host_name(self.name), os.O_RDONLY)
-        try:
-            return {name: str(value) for name, value in queue.attributes()._asdict().items()}
-        finally:
-            queue.close()
+        return {name: str(value) for name, value in posix_mq.attributes_now(host_name(self.name))._asdict().items()}
 
 
 class _Endpoint(Handle):

@@ -4,6 +4,8 @@ Reading shows the value. A write takes or gives, a line at a time: ``-1`` takes 
 ``+1`` gives one, ``-3`` and ``+3`` do it three times; a write that is ended before it has taken all gives back what it
 took. A number without a sign is a value, and only a new semaphore has one to be set: ``echo 3 > sem/posix/name`` makes
 the semaphore with the value 3, and is EINVAL where it exists. A file made otherwise is a semaphore with the value 0.
+
+The size is that of the value as it is read, 0 for those who may not read it, and while somebody has a lease on it.
 """
 
 import os
@@ -13,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from errno import EINVAL, EMSGSIZE
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs.lines import LineHandle
 from synosfs.fs.node import Attributes, Handle, Node, Who, credentials_of, writes
 from synosfs.fs.posix import Opened, PosixNames, change_attributes, host_name, may_read
@@ -47,11 +49,17 @@ class PosixSemaphoreFile(Node):
             stat.S_IFREG | stat.S_IMODE(found.st_mode),
             found.st_uid,
             found.st_gid,
-            size=len(_text(self.name)) if may_read(found, who) else 0,
+            size=self._size() if may_read(found, who) else 0,
             atime_ns=found.st_atime_ns,
             mtime_ns=found.st_mtime_ns,
             ctime_ns=found.st_ctime_ns,
         )
+
+    def _size(self) -> int:
+        try:
+            return len(_text(self.name))
+        except WouldBlock:
+            return 0
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):

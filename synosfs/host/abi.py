@@ -62,11 +62,11 @@ CLONE_FS = 0x00000200
 #: ``clone(2)``: unshare the list of SEM_UNDO adjustments.
 CLONE_SYSVSEM = 0x00040000
 
-#: What a notification is (<signal.h>); SIGEV_CANCEL stands for mq_notify(3)'s NULL.
+#: What a notification is (<signal.h>); SIGEV_CANCEL, which is no int, stands for mq_notify(3)'s NULL.
 SIGEV_SIGNAL = 0
 SIGEV_NONE = 1
 SIGEV_THREAD = 2
-SIGEV_CANCEL = -1
+SIGEV_CANCEL = 1 << 32
 
 #: poll(2)
 POLL_EVENTS = {"POLLIN": 0x1, "POLLPRI": 0x2, "POLLOUT": 0x4, "POLLRDNORM": 0x40, "POLLWRNORM": 0x100}

@@ -1,187 +1,179 @@
-"""POSIX named semaphores of the host: glibc's own, on the same memory (sem_overview(7), <bits/semaphore.h>).
+"""POSIX named semaphores of the host, on glibc's memory and by glibc's protocol, so that native programs meet them.
 
-A named semaphore is a file in /dev/shm that its users map: 64 bits hold its value (low half) and how many wait for it
-(high half). glibc opens, posts, tries and reads it. Two things are done here instead:
+A named semaphore is a file in /dev/shm that its users map (<internaltypes.h>, struct new_sem): 64 bits hold its value
+(low half) and how many wait for it (high half); what follows tells a futex of one process from a shared one. All are
+shared here, whatever the file says. To take is to subtract one while the value is not 0; who cannot counts himself in,
+sleeps on the value while it is 0, and counts himself out. To give is to add one, and to wake one if any are counted.
 
-- *Waiting*. glibc's sem_wait aborts the whole process when the kernel cannot read the memory any more, which whoever
-  owns the file can bring about by truncating it. The same protocol in system calls: count oneself in, sleep on the
-  value while it is 0, count oneself out. The kernel adds (FUTEX_WAKE_OP) and reports EFAULT instead.
-- *Touching* memory that was truncated away raises SIGBUS, which would end the daemon for everybody. A handler puts an
-  empty page in its place, so that the call goes on and fails with EIO.
+glibc's own functions trust that memory: where its owner has forged it, or has truncated the file, they sleep in
+sem_post, abort the process, or die of SIGBUS. So the steps are ``_atomic``'s, which answer EIO for memory that is gone;
+it costs that one call, and a file that has grown again serves again. Only ``wait`` sleeps.
 """
 
 import ctypes
 import errno
-import signal
+import os
+import struct
+import sys
 import threading
-from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
+from ctypes import c_int, c_long, c_size_t, c_uint, c_void_p
+
+import posix_ipc
 
 from synosfs.errors import SynosError
-from synosfs.host.libc import bind, blocking, checked, now
-from synosfs.host.posix import Timespec
+from synosfs.host import _atomic
+from synosfs.host.libc import Timespec, bind, blocking, checked, syscall, syscall_blocking
 
-_sem_open = bind(now, "sem_open", c_void_p, c_char_p, c_int, c_uint, c_uint)
-_sem_close = bind(now, "sem_close", c_int, c_void_p)
-_sem_unlink = bind(now, "sem_unlink", c_int, c_char_p)
-_sem_post = bind(now, "sem_post", c_int, c_void_p)
-_sem_trywait = bind(now, "sem_trywait", c_int, c_void_p)
-_sem_getvalue = bind(now, "sem_getvalue", c_int, c_void_p, POINTER(c_int))
+SEM_VALUE_MAX: int = posix_ipc.SEMAPHORE_VALUE_MAX
 
-_SYS_FUTEX = 202
-_FUTEX = (c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_void_p, c_uint)
-_futex_now = bind(now, "syscall", *_FUTEX)
-_futex_blocking = bind(blocking, "syscall", *_FUTEX)
+#: ``struct new_sem``: value, how many wait, FUTEX_SHARED as glibc has it, and what is left of sem_t.
+_NEW = struct.Struct("=IIi20x")
+_FUTEX_SHARED = 128
+#: The size of a semaphore's file, and the value in it.
+SIZE = _NEW.size
+_VALUE = struct.Struct("=I")
 
-_FUTEX_WAKE_OP, _FUTEX_WAIT_BITSET, _FUTEX_CLOCK_REALTIME = 5, 9, 256
+_FUTEX_WAKE, _FUTEX_WAIT_BITSET, _FUTEX_CLOCK_REALTIME = 1, 9, 256
 _ANY_BIT = 0xFFFFFFFF
-#: FUTEX_OP(FUTEX_OP_ADD, n, FUTEX_OP_CMP_LT, 0): add n; wake nobody there, as no count is below 0.
-_ADD_ONE, _ADD_MINUS_ONE = ((1 << 28 | 2 << 24 | (n & 0xFFF) << 12) for n in (1, -1))
+#: Where the value stands in the word.
+_VALUE_AT = 0 if sys.byteorder == "little" else 4
 
-#: Where the count of those who wait stands; the value stands at 0.
-_WAITERS = 4
-
-#: A word that nobody sleeps on: FUTEX_WAKE_OP wakes at least one sleeper on its first word.
-_nobody = c_uint()
-
-
-class _Mapped:
-    """One address that glibc has mapped: how often it was opened, and whether its file was cut off under it."""
-
-    def __init__(self) -> None:
-        self.users = 0
-        self.lost = False
-
-
-_mapped: dict[int, _Mapped] = {}
+_mmap = bind(blocking, "mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
+_munmap = bind(blocking, "munmap", c_int, c_void_p, c_size_t)
+_READ_WRITE, _MAP_SHARED = 1 | 2, 1
+_MAP_FAILED = c_void_p(-1).value
 
 #: All users together may not use up what the kernel lets one process map (vm.max_map_count, 65530 by default).
 _MOST_MAPPED = 16384
+
+
+class Mapping:
+    """The memory of one semaphore, for all who have it open."""
+
+    __slots__ = ("address", "identity", "users")
+
+    def __init__(self, identity: tuple[int, int], address: int) -> None:
+        self.identity = identity
+        self.address = address
+        self.users = 1
+
+
+#: By device and inode number, which no other file can have while this one is mapped. Used from many threads.
+_mapped: dict[tuple[int, int], Mapping] = {}
 _lock = threading.Lock()
 
 
-def sem_open(name: bytes, flags: int, mode: int, value: int) -> int:
-    """The address of the semaphore; one address for all that open the same one."""
-    _catch_bus_errors()
-    if len(_mapped) >= _MOST_MAPPED:
-        raise SynosError(errno.ENFILE)
-    address = _sem_open(name, flags, mode, value)
-    if not address:
-        raise SynosError(ctypes.get_errno())
+def new(value: int) -> bytes:
+    """The contents of a new semaphore's file."""
+    return _NEW.pack(value, 0, _FUTEX_SHARED)
+
+
+def shown_value(fd: int) -> int:
+    """The value, by reading the file: maps nothing and needs read permission alone. EINVAL: the file is too short."""
+    data = os.pread(fd, _VALUE.size, 0)
+    if len(data) < _VALUE.size:
+        raise SynosError(errno.EINVAL)
+    return int(_VALUE.unpack(data)[0])
+
+
+def mapped(fd: int, status: os.stat_result) -> Mapping:
+    """Map the file, or find where it is. ENFILE: too many are."""
+    identity = status.st_dev, status.st_ino
     with _lock:
-        _mapped.setdefault(address, _Mapped()).users += 1
-    return address
+        if (found := _mapped.get(identity)) is not None:
+            found.users += 1
+            return found
+        if len(_mapped) >= _MOST_MAPPED:
+            raise SynosError(errno.ENFILE)
+        if not _mapped:
+            _catch_bus_errors()
+        address = _mmap(None, SIZE, _READ_WRITE, _MAP_SHARED, fd, 0)
+        if address == _MAP_FAILED:
+            raise SynosError(ctypes.get_errno())
+        _mapped[identity] = made = Mapping(identity, address)
+        return made
 
 
-def sem_close(address: int) -> None:
+def unmap(mapping: Mapping) -> None:
+    """The end of one user. The last one's may take long: a large file that has no name any more goes with it."""
     with _lock:
-        _mapped[address].users -= 1
-        if not _mapped[address].users:
-            del _mapped[address]
-        checked(_sem_close(address))
+        mapping.users -= 1
+        if mapping.users:
+            return
+        del _mapped[mapping.identity]
+    checked(_munmap(mapping.address, SIZE))
 
 
-def sem_unlink(name: bytes) -> None:
-    checked(_sem_unlink(name))
+def post(mapping: Mapping) -> None:
+    """sem_post(3). EOVERFLOW at SEM_VALUE_MAX."""
+    if _step(_atomic.post(mapping.address)):
+        _futex_wake(mapping.address + _VALUE_AT)
 
 
-def sem_post(address: int) -> None:
-    _touched(address, _sem_post(address))
+def try_take(mapping: Mapping) -> bool:
+    """sem_trywait(3): whether one was taken."""
+    return bool(_step(_atomic.try_take(mapping.address)))
 
 
-def sem_trywait(address: int) -> None:
-    _touched(address, _sem_trywait(address))
+def value(mapping: Mapping) -> int:
+    """sem_getvalue(3)."""
+    return _step(_atomic.value(mapping.address))
 
 
-def sem_getvalue(address: int) -> int:
-    value = c_int()
-    _touched(address, _sem_getvalue(address, value))
-    return value.value
-
-
-def sem_wait(address: int, until: Timespec | None) -> None:
-    """sem_timedwait(3), for ever if ``until`` (CLOCK_REALTIME) is None. Blocks: EINTR, ETIMEDOUT."""
-    _add(address + _WAITERS, _ADD_ONE)
+def wait(mapping: Mapping, until: Timespec | None) -> None:
+    """sem_timedwait(3), for ever if ``until`` (CLOCK_REALTIME) is None. Sleeps: EINTR, ETIMEDOUT."""
+    _step(_atomic.add_waiters(mapping.address, 1))
     try:
-        while not _taken(address):
-            _sleep_while_zero(address, until)
+        while not _taken(mapping):
+            _sleep_while_zero(mapping.address + _VALUE_AT, until)
     finally:
-        _add(address + _WAITERS, _ADD_MINUS_ONE)
+        _atomic.add_waiters(mapping.address, -1)  # memory that is gone has nothing to count
 
 
-def _taken(address: int) -> bool:
+def _taken(mapping: Mapping) -> bool:
     try:
-        sem_trywait(address)
+        return try_take(mapping)
     except SynosError as error:
         if error.errno != errno.EAGAIN:
             raise
-        return False
-    return True
+        return False  # the value is not 0, so the sleep that follows is none
+
+
+_REFUSED = {_atomic.GONE: errno.EIO, _atomic.BUSY: errno.EAGAIN, _atomic.FULL: errno.EOVERFLOW}
+
+
+def _step(result: int) -> int:
+    if result < 0:
+        raise SynosError(_REFUSED[result])
+    return result
+
+
+def _futex_wake(address: int) -> None:
+    try:
+        syscall("futex", c_void_p(address), c_int(_FUTEX_WAKE), c_uint(1), None, None, c_uint(0))
+    except SynosError as error:
+        raise _gone(error) from None
 
 
 def _sleep_while_zero(address: int, until: Timespec | None) -> None:
-    operation = _FUTEX_WAIT_BITSET | _FUTEX_CLOCK_REALTIME
+    operation = c_int(_FUTEX_WAIT_BITSET | _FUTEX_CLOCK_REALTIME)
     # To glibc a time before the epoch has passed; to the kernel it is no time.
-    deadline = None if until is None else Timespec(until.sec, until.nsec) if until.sec >= 0 else Timespec(0, 0)
-    pointer = None if deadline is None else ctypes.addressof(deadline)
-    if _futex_blocking(_SYS_FUTEX, address, operation, 0, pointer, None, _ANY_BIT) == -1:
-        number = ctypes.get_errno()
-        if number != errno.EAGAIN:  # EAGAIN: it is not 0 any more
-            raise SynosError(errno.EIO if number == errno.EFAULT else number)
+    deadline = None if until is None else ctypes.byref(until if until.sec >= 0 else Timespec(0, 0))
+    try:
+        syscall_blocking("futex", c_void_p(address), operation, c_uint(0), deadline, None, c_uint(_ANY_BIT))
+    except SynosError as error:
+        if error.errno != errno.EAGAIN:  # EAGAIN: it is not 0 any more
+            raise _gone(error) from None
 
 
-def _add(address: int, operation: int) -> None:
-    """Add to a word as one atomic step, by the kernel. Memory that was cut off has nothing to count."""
-    _futex_now(_SYS_FUTEX, ctypes.addressof(_nobody), _FUTEX_WAKE_OP, 1, None, address, operation)
-
-
-def _touched(address: int, result: int) -> None:
-    """The end of a call that touched the semaphore: its error, EIO when the memory was gone."""
-    if _mapped[address].lost:
-        raise SynosError(errno.EIO)
-    checked(result)
-
-
-# --- SIGBUS -----------------------------------------------------------------------------------------------------------
-
-
-class _SigAction(ctypes.Structure):
-    """``struct sigaction`` of glibc."""
-
-    _fields_ = (("handler", c_void_p), ("mask", c_ulong * 16), ("flags", c_int), ("restorer", c_void_p))
-
-
-_sigaction = bind(now, "sigaction", c_int, c_int, POINTER(_SigAction), c_void_p)
-_mmap = bind(now, "mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
-
-_SA_SIGINFO = 4
-_PAGE = 4096
-#: Offset of si_addr in siginfo_t.
-_SI_ADDR = 16
-_READ_WRITE = 1 | 2
-_PRIVATE_ANONYMOUS_FIXED = 0x02 | 0x20 | 0x10
-
-
-def _on_bus_error(_number: int, info: int, _context: int) -> None:
-    """Runs in the thread that touched the memory, in the middle of glibc's function, which then goes on."""
-    touched = c_ulong.from_address(info + _SI_ADDR).value
-    page = touched & -_PAGE
-    lost = [mapped for address, mapped in _mapped.items() if address & -_PAGE == page]
-    if not lost:
-        # Somebody else's fault: the same instruction raises it again, and this time ends the process.
-        signal.signal(signal.SIGBUS, signal.SIG_DFL)
-        return
-    _mmap(page, _PAGE, _READ_WRITE, _PRIVATE_ANONYMOUS_FIXED, -1, 0)
-    for mapped in lost:
-        mapped.lost = True
-
-
-_handler = CFUNCTYPE(None, c_int, c_void_p, c_void_p)(_on_bus_error)
-_caught: list[bool] = []
+def _gone(error: SynosError) -> SynosError:
+    return SynosError(errno.EIO) if error.errno == errno.EFAULT else error
 
 
 def _catch_bus_errors() -> None:
-    """Once, before the first semaphore is mapped."""
-    if not _caught:
-        action = _SigAction(ctypes.cast(_handler, c_void_p).value, (c_ulong * 16)(), _SA_SIGINFO)
-        checked(_sigaction(signal.SIGBUS, action, None))
-        _caught.append(True)
+    if not _catching:
+        _atomic.catch_bus_errors()
+        _catching.append(True)
+
+
+_catching: list[bool] = []

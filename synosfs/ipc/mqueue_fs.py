@@ -3,6 +3,8 @@
 A privileged daemon gets that file system by itself, mounted nowhere (fsopen(2), fsmount(2)), and so sees every queue
 whether ``/dev/mqueue`` is mounted or not. Another daemon looks into ``/dev/mqueue``; where that is missing too, it
 knows the names that were opened through it, and no others.
+
+All but ``change`` are looks, which never sleep (``host.shared_directory``).
 """
 
 import errno
@@ -13,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, shown
 from synosfs.host import posix as host_posix
+from synosfs.host import shared_directory
+from synosfs.host.errors import explaining
 from synosfs.ipc.change import Change, apply
 
 _DEV_MQUEUE = "/dev/mqueue"
@@ -56,47 +60,56 @@ def names() -> list[str]:
 
 def status(name: str) -> os.stat_result:
     """stat(2) of a queue; ENOENT."""
-    with _place(name) as (path, directory):
-        return os.stat(path, dir_fd=directory)
+    with _found(name) as (_, found):
+        return found
 
 
 def line(name: str) -> QueueLine:
-    """What reading the queue as a file of the mqueue file system shows. EACCES without read permission."""
-    with _place(name) as (path, directory):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
+    """What reading the queue as a file of the mqueue file system shows. EACCES without read permission.
+
+    WouldBlock (EAGAIN): somebody has a lease on it.
+    """
+    with _found(name) as (found, _), shared_directory.opened_now(found, os.O_RDONLY) as fd:
         return QueueLine(*(int(number) for number in re.findall(rb":(\d+)", os.read(fd, 128))))
-    finally:
-        os.close(fd)
 
 
 def change(name: str, wanted: Change) -> None:
-    """Change mode, owner and times."""
-    with _place(name) as (path, directory):
-        apply(wanted, path, directory)
+    """Change mode, owner and times; in a thread."""
+    with _found(name) as (found, _):
+        apply(wanted, shared_directory.path_of(found))
 
 
 @contextmanager
-def _place(name: str) -> Iterator[tuple[str, int | None]]:
-    """Where the queue is as a file: a path and the directory it starts at. Host errors become SynosError."""
-    directory, fd = _directory(), -1
-    try:
-        if directory is None:
-            fd = host_posix.mq_open(b"/" + os.fsencode(name), os.O_RDONLY, 0, None, None)
-            yield f"/proc/self/fd/{fd}", None
-        else:
-            yield name, directory
-    except OSError as error:
-        number = error.errno or 0
-        raise SynosError(number, f"queue {name}: {os.strerror(number).lower()}") from None
-    finally:
-        if fd >= 0:
+def _found(name: str) -> Iterator[tuple[int, os.stat_result]]:
+    """A descriptor of the queue as a file, and its status."""
+    directory = _directory()
+    with explaining(_REASONS, name=shown(os.fsencode(name))):
+        if directory is not None:
+            with shared_directory.found(directory, name) as found:
+                yield found
+            return
+        fd = _open_by_name(name)
+        try:
+            yield fd, os.fstat(fd)
+        finally:
             os.close(fd)
+
+
+_REASONS = {
+    errno.ENOENT: "no queue is named {name}",
+    errno.EACCES: "the mode of queue {name} does not let the caller do this",
+    errno.EPERM: "queue {name} belongs to another user, who may change it",
+    errno.EAGAIN: "somebody has a lease on queue {name}; look again later",
+}
+
+
+def _open_by_name(name: str) -> int:
+    return host_posix.mq_open_blocking(b"/" + os.fsencode(name), os.O_RDONLY | os.O_NONBLOCK)
 
 
 def _exists(name: str) -> bool:
     try:
-        os.close(host_posix.mq_open(b"/" + os.fsencode(name), os.O_RDONLY, 0, None, None))
+        os.close(_open_by_name(name))
     except SynosError as error:
         if error.errno == errno.ENOENT:
             _opened.discard(name)

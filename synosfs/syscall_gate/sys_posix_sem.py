@@ -4,43 +4,46 @@ A semaphore is open as a descriptor of the process. An absolute time, of CLOCK_R
 ``abs_nsec=``; ``timeout=`` in seconds bounds every call that waits.
 """
 
-import os
+from functools import partial
 
-from synosfs.host.posix import Timespec
+from synosfs.host import abi
 from synosfs.ipc import posix_sem
 from synosfs.ipc.posix_sem import Semaphore
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.waiting import InThread
+from synosfs.syscall_gate.sys_file import sys_close
+from synosfs.syscall_gate.sys_pipe import done
+from synosfs.syscall_gate.waiting import InThread, OnAvatar, Until
 
 
-def sys_sem_open(caller: Caller, name: bytes, flags: int, mode: int, value: int) -> int:
-    semaphore = posix_sem.open_(name, flags, mode, value, caller.umask())
-    return caller.descriptors.add(describe(semaphore), close_on_exec=True)
+def sys_sem_open(caller: Caller, name: bytes, flags: int, mode: int, value: int) -> OnAvatar:
+    def finish(semaphore: Semaphore) -> int:
+        return caller.descriptors.add(_described(semaphore), close_on_exec=True)
+
+    make = partial(posix_sem.open_, name, flags, mode, value, caller.umask(), nonblock=caller.nonblock)
+    return OnAvatar(make, finish=finish)
 
 
-def describe(semaphore: Semaphore) -> Description:
-    """The open semaphore as a description: for a number of the process, or for an open file of the mount."""
+def _described(semaphore: Semaphore) -> Description:
     path = posix_sem.path(semaphore.name)
     return Description(
         "sem",
-        os.O_RDWR,
+        abi.O_RDWR,
         ipc_id=path.partition("sem.")[2],
         path=path,
         release=lambda _: semaphore.close(),
         thing=semaphore,
+        apart=True,
     )
 
 
-def sys_sem_close(caller: Caller, sem: int) -> int:
+def sys_sem_close(caller: Caller, sem: int) -> int | Until:
     caller.descriptors.get(sem, "sem")
-    caller.descriptors.close(sem)
-    return 0
+    return sys_close(caller, sem)
 
 
-def sys_sem_unlink(caller: Caller, name: bytes) -> int:
-    posix_sem.unlink(name)
-    return 0
+def sys_sem_unlink(caller: Caller, name: bytes) -> OnAvatar:
+    return OnAvatar(partial(done, posix_sem.unlink, name))
 
 
 def sys_sem_post(caller: Caller, sem: int) -> int:
@@ -61,25 +64,13 @@ def sys_sem_trywait(caller: Caller, sem: int) -> int:
 
 
 def sys_sem_wait(caller: Caller, sem: int) -> InThread:
-    return _wait(caller, sem, None)
+    return sys_sem_timedwait(caller, sem, None, None)
 
 
 def sys_sem_timedwait(caller: Caller, sem: int, abs_sec: int | None, abs_nsec: int | None) -> InThread:
-    return _wait(caller, sem, posix_sem.deadline(abs_sec, abs_nsec))
-
-
-def _wait(caller: Caller, sem: int, until: Timespec | None) -> InThread:
+    until = posix_sem.deadline(abs_sec, abs_nsec)
     description, semaphore = _open_semaphore(caller, sem)
-
-    def attempt() -> int:
-        semaphore.try_wait()
-        return 0
-
-    def take() -> int:
-        semaphore.wait(until)
-        return 0
-
-    return InThread(take, attempt, description=description)
+    return InThread(partial(done, semaphore.wait, until), partial(done, semaphore.try_wait), description=description)
 
 
 def _open_semaphore(caller: Caller, sem: int) -> tuple[Description, Semaphore]:

@@ -1,30 +1,36 @@
 """POSIX shared memory calls: shm_open(3), shm_unlink(3), and ftruncate(2), which gives an object its size."""
 
-import os
+from functools import partial
 
+from synosfs.host import abi
 from synosfs.ipc import posix_shm
+from synosfs.ipc.file import Opened
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import Answer, type_of
+from synosfs.syscall_gate.sys_pipe import close_host_fd, done
+from synosfs.syscall_gate.waiting import OnAvatar
 
 
-def sys_shm_open(caller: Caller, name: bytes, flags: int, mode: int) -> int:
-    host_fd = posix_shm.open_(name, flags, mode, caller.umask())
-    path = posix_shm.path(name)
-    description = Description(
-        "shm",
-        flags & os.O_ACCMODE,
-        host_fd,
-        ipc_id=path.removeprefix("/dev/shm/"),
-        path=path,
-        release=lambda description: os.close(description.host_fd),
-    )
-    return caller.descriptors.add(description, close_on_exec=True)
+def sys_shm_open(caller: Caller, name: bytes, flags: int, mode: int) -> OnAvatar:
+    def finish(opened: Opened) -> int:
+        description = Description(
+            opened.file_type,
+            flags & (abi.O_ACCMODE | abi.O_NONBLOCK),
+            opened.host_fd,
+            ipc_id=posix_shm.file_name(name),
+            path=posix_shm.path(name),
+            release=close_host_fd,
+            apart=True,
+        )
+        return caller.descriptors.add(description, close_on_exec=True)
+
+    make = partial(posix_shm.open_, name, flags, mode, caller.umask(), nonblock=caller.nonblock)
+    return OnAvatar(make, finish=finish)
 
 
-def sys_shm_unlink(caller: Caller, name: bytes) -> int:
-    posix_shm.unlink(name)
-    return 0
+def sys_shm_unlink(caller: Caller, name: bytes) -> OnAvatar:
+    return OnAvatar(partial(done, posix_shm.unlink, name))
 
 
 def sys_ftruncate(caller: Caller, fd: int, length: int) -> Answer:
