@@ -7,7 +7,7 @@ effective capabilities. They come from the FUSE request and from ``/proc/<tid>/s
 import os
 from typing import NamedTuple
 
-from synosfs.host.procfs import field, text
+from synosfs.host.procfs import field, text, user_namespace
 
 #: The bit of CAP_CHOWN in a capability set: the right to give things away.
 CAP_CHOWN = 1 << 0
@@ -38,15 +38,8 @@ class Credentials(NamedTuple):
         return uid in (None, owner) and (gid is None or (self.uid == owner and gid in (self.gid, *self.groups)))
 
 
-def _user_namespace(tid: int | str) -> str:
-    try:
-        return os.readlink(f"/proc/{tid}/ns/user")
-    except OSError:
-        # Another user's process, seen by a daemon without CAP_SYS_PTRACE: such a daemon can lend it nothing anyway.
-        return ""
-
-
-_HERE = _user_namespace("self")
+#: The daemon's own user namespace.
+HERE = user_namespace("self")
 
 
 def of_daemon() -> Credentials:
@@ -59,11 +52,12 @@ def of_thread(tid: int, uid: int, gid: int) -> Credentials:
     """The credentials of a caller whose ``uid`` and ``gid`` the kernel put into its FUSE request.
 
     Capabilities count only for uid 0 and only in the daemon's own user namespace: a full CapEff in a child namespace
-    says nothing about this one. Raises ProcessLookupError when the thread is gone.
+    says nothing about this one. One that the daemon may not see counts as another: that is another user's process, to
+    which a daemon without CAP_SYS_PTRACE can lend nothing anyway. Raises ProcessLookupError when the thread is gone.
     """
     status = text(tid, "status")
     groups = tuple(sorted(map(int, field(status, b"Groups").split())))
-    capabilities = int(field(status, b"CapEff"), 16) if uid == 0 and _user_namespace(tid) == _HERE else 0
+    capabilities = int(field(status, b"CapEff"), 16) if uid == 0 and user_namespace(tid) == HERE else 0
     return Credentials(uid, gid, groups, capabilities)
 
 

@@ -60,6 +60,41 @@ def field(status: bytes, name: bytes) -> bytes:
     return status[start : status.index(b"\n", start)]
 
 
+def field_if_there(status: bytes, name: bytes) -> bytes:
+    """As ``field``; empty when the host's kernel was built without what the line tells."""
+    return field(status, name) if b"\n%b:\t" % name in status else b""
+
+
+def security_label(tid: int | str) -> str:
+    """The label that the host's security module (AppArmor, SELinux, Smack) has for a thread; empty without one."""
+    try:
+        return text(tid, "attr/current").decode("utf-8", "replace").rstrip("\0\n")
+    except ProcessLookupError:
+        raise
+    except PermissionError:
+        return "unknown"  # the module keeps it to itself, which it would not for the daemon's own
+    except OSError:  # EINVAL: no module has labels
+        return ""
+
+
+def user_namespace(tid: int | str) -> str:
+    """The name of the user namespace that a thread is in; empty where the acting thread may not look into it."""
+    try:
+        return os.readlink(f"/proc/{tid}/ns/user")
+    except OSError:
+        return ""
+
+
+def file_size_limit(pid: int) -> int | None:
+    """The soft RLIMIT_FSIZE of a process, in bytes; None: unlimited."""
+    line = next(line for line in text(pid, "limits").splitlines() if line.startswith(_FILE_SIZE))
+    soft = line[len(_FILE_SIZE) :].split()[0]
+    return None if soft == b"unlimited" else int(soft)
+
+
+_FILE_SIZE = b"Max file size"
+
+
 def thread_group(tid: int) -> int:
     """The process (thread group id) that a thread belongs to."""
     return int(field(text(tid, "status"), b"Tgid"))
