@@ -8,8 +8,10 @@ host's kernel said and nothing else.
 import errno
 
 from synosfs.errors import SynosError
-from synosfs.host import credentials, rights
+from synosfs.host import credentials, procfs, rights, usernamespace
+from synosfs.host.confinement import Confinement
 from synosfs.host.credentials import Credentials
+from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.table import Process, ProcessTable
 from synosfs.syscall_gate.caller import Caller, Origin
@@ -21,7 +23,9 @@ from synosfs.syscall_gate.statistics import SyscallStatistics
 class Kernel:
     """One for the mount. Used from the trio thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, confined: str = "ipc") -> None:
+        """``confined``: what callers get that are confined otherwise than by their ids; see ``confinement``."""
+        self.confinement = Confinement(confined)
         self.ipc = IPCManager()
         self.processes = ProcessTable(self.ipc)
         self.parking = Parking()
@@ -38,27 +42,69 @@ class Kernel:
     def caller(self, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
         """The thread that opens a file to take part, with the rights that it has now. ESRCH when it is gone."""
         process = self.processes.enter(tid)
-        return Caller(self.ipc, self.parking, process, tid, effective(tid, uid, gid), origin)
+        self.confinement.check_opener(tid)
+        own = effective(tid, uid, gid)
+        bound = None if _is_privileged(own) else process.ids()
+        return self._caller(process, tid, own, origin, bound)
 
     def caller_for(self, process: Process, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
-        """``tid`` opens the kernel on behalf of ``process``.
-
-        As ptrace(2) would have it: all of the process's ids must be the opener's, and its rights may not be more than
-        the opener's own; a privileged opener (CAP_SYS_PTRACE) may act for everybody. Else EPERM.
+        """``tid`` opens the kernel on behalf of ``process``: if it may look into it, and with no more rights than its
+        own. Else EPERM, or EACCES as ``look_into`` says.
         """
+        self.confinement.check_opener(tid)
         opener = effective(tid, uid, gid)
+        own = self.look_into(process, tid, opener)
+        theirs = self._rights_of(process)
+        if not _is_privileged(opener) and not own and not {*theirs.groups, theirs.gid} <= {*opener.groups, gid}:
+            raise SynosError(errno.EPERM, f"process {process.pid} is in groups that the caller is not in")
+        lent = theirs._replace(capabilities=theirs.capabilities & opener.capabilities)
+        lent = rights.OWN if lent == rights.OWN else lent
+        bound = None if _is_privileged(opener) else process.ids()
+        return self._caller(process, process.pid, lent, origin, bound, own=own)
+
+    def _caller(
+        self, process: Process, tid: int, lent: Credentials, origin: Origin, bound: Ids | None, *, own: bool = True
+    ) -> Caller:
+        return Caller(
+            self.ipc,
+            self.parking,
+            process,
+            tid,
+            lent,
+            origin,
+            bound,
+            own=own,
+            confinement=self.confinement,
+            user_namespace=usernamespace.of(process.pid),
+        )
+
+    def look_into(self, process: Process, tid: int, opener: Credentials) -> bool:
+        """Whether ``tid`` is of ``process`` itself. Another one must be let by the host, as ptrace(2) has it: all of the
+        process's ids are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.
+        ESRCH.
+        """
+        try:
+            if procfs.thread_group(tid) == process.pid:
+                return True
+            self.confinement.check_ptrace(tid, process.pid)
+            with rights.acting_as(opener):
+                procfs.ask_to_trace(process.pid)
+        except ProcessLookupError:
+            raise SynosError(errno.ESRCH, f"process {process.pid} or thread {tid} has ended") from None
+        except PermissionError:
+            raise SynosError(
+                errno.EACCES, f"process {process.pid} is not the caller's to look into: it has, or had, other rights"
+            ) from None
+        if not process.is_alive():  # else the pid was its own when the host was asked
+            raise SynosError(errno.ESRCH, f"process {process.pid} has ended")
+        return False
+
+    def _rights_of(self, process: Process) -> Credentials:
         try:
             ids = credentials.identifiers(process.pid)
         except ProcessLookupError:
             raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
-        theirs = effective(process.pid, ids.uids[1], ids.gids[1])
-        if not opener.capabilities & credentials.CAP_SYS_PTRACE:
-            same = set(ids.uids) == {uid} and set(ids.gids) == {gid} and set(ids.groups) <= {*opener.groups, gid}
-            if not same:
-                raise SynosError(errno.EPERM, f"process {process.pid} has other rights than the caller")
-        lent = theirs._replace(capabilities=theirs.capabilities & opener.capabilities)
-        lent = rights.OWN if lent == rights.OWN else lent
-        return Caller(self.ipc, self.parking, process, process.pid, lent, origin, own=process.pid == tid)
+        return effective(process.pid, ids.uids[1], ids.gids[1])
 
     def last_reply(self, tid: int, uid: int) -> bytes:
         """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has.
@@ -69,6 +115,11 @@ class Kernel:
             if process.last_reply is not None and uid in (process.last_reply_uid, 0):
                 return process.last_reply
         return b""
+
+
+def _is_privileged(who: Credentials) -> bool:
+    """Whether it may look into every process."""
+    return bool(who.capabilities & credentials.CAP_SYS_PTRACE)
 
 
 def effective(tid: int, uid: int, gid: int) -> Credentials:

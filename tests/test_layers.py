@@ -44,7 +44,7 @@ ROOMS = {
     "process": room("errors host ipc", "os select threading time trio outcome"),
     "syscall_gate": room("errors ipc process host.abi", "msgspec select"),
     # Where a call is run with the caller's rights, and waits in a thread.
-    "syscall_gate.caller": room("ipc process host.credentials"),
+    "syscall_gate.caller": room("errors ipc process host.confinement host.credentials host.pidfd host.usernamespace"),
     "syscall_gate.dispatch": room("errors ipc process host.rights", "time"),
     "syscall_gate.file_types": room("errors ipc process host.abi host.path"),
     "syscall_gate.kinds": room("errors ipc host.abi"),
@@ -52,7 +52,10 @@ ROOMS = {
     "syscall_gate.readiness": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
     "syscall_gate.watches": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
     "kernel": room("errors host ipc process syscall_gate"),
-    "fs": room("errors ipc process syscall_gate kernel host.abi host.rights host.credentials", "os time trio"),
+    "fs": room(
+        "errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
+        "os time trio",
+    ),
     "fs.interrupts": room("errors syscall_gate mountpoint host.procfs", "os time trio"),
     "fs.proc": room("errors ipc process kernel host.credentials host.procfs", "time"),
     "fs.operations": room("errors ipc syscall_gate kernel", "os time trio pyfuse3"),

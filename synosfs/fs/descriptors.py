@@ -14,6 +14,7 @@ from errno import ENOENT
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import Attributes, Node, Who, no_such
+from synosfs.fs.session import look_into
 from synosfs.fs.tables import columns
 from synosfs.kernel import Kernel
 from synosfs.process.descriptors import Description
@@ -25,6 +26,7 @@ from synosfs.syscall_gate.text import word
 class DescriptorLink(Node):
     """A link to what one number of a process stands for; its mode shows how it is open, as in ``/proc/<pid>/fd``."""
 
+    kernel: Kernel
     process: Process
     number: int
 
@@ -34,6 +36,7 @@ class DescriptorLink(Node):
         return Attributes(stat.S_IFLNK | mode, *self.process.owner())
 
     def readlink(self, who: Who) -> str:
+        look_into(self.kernel, self.process, who)
         description = self._description()
         if description.file_type == "standard":
             return f"/proc/{self.process.pid}/fd/{description.thing}"
@@ -52,21 +55,24 @@ class DescriptorLink(Node):
 class Descriptors(Node):
     """``fd/``: one link a descriptor, for the process's owner."""
 
+    kernel: Kernel
     process: Process
 
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFDIR | 0o500, *self.process.owner())
 
     def lookup(self, name: str, who: Who) -> Node:
+        look_into(self.kernel, self.process, who)
         if name.isascii() and name.isdigit() and str(int(name)) == name:
-            link = DescriptorLink(self.process, int(name))
+            link = DescriptorLink(self.kernel, self.process, int(name))
             if link.number in self.process.seen_descriptors():
                 return link
         raise no_such(name)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        look_into(self.kernel, self.process, who)
         for record in self.process.seen_descriptors():
-            yield str(record.fd_number), DescriptorLink(self.process, record.fd_number)
+            yield str(record.fd_number), DescriptorLink(self.kernel, self.process, record.fd_number)
 
 
 def records_text(_kernel: Kernel, process: Process) -> str:

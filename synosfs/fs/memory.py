@@ -6,7 +6,7 @@ write that reaches one is short. Its size is 0, so that what copies trees leaves
 
 import stat
 from dataclasses import dataclass, replace
-from errno import EFAULT, EIO, ESRCH
+from errno import EFAULT, EIO
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import Attributes, Handle, Node, Who
@@ -33,7 +33,7 @@ class MemoryFile(Node):
         return Attributes(stat.S_IFREG | 0o600, *self.process.owner())
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
-        return _Memory(self.kernel, open_caller(self.kernel, who, flags, inode, self.process))  # EPERM for others
+        return _Memory(self.kernel, open_caller(self.kernel, who, flags, inode, self.process))  # EACCES for others
 
     async def change(self, change: Change, who: Who) -> None:
         """A shell's > truncates before it writes, and changes nothing."""
@@ -48,23 +48,19 @@ class _Memory(Handle):
         self._caller = caller
 
     async def read(self, offset: int, size: int) -> bytes:
-        self._alive()
+        self._caller.check()
         try:
             return self._caller.address_space.read(offset, size)
         except SynosError as error:
             raise _as_file(error) from None
 
     async def write(self, offset: int, data: bytes) -> int:
-        self._alive()
+        self._caller.check()
         request = Request("process_vm_writev", [self._caller.process.pid, data, offset])
         try:
             return (await self._dispatcher.called(self._caller, request)).ret
         except SynosError as error:
             raise _as_file(error) from None
-
-    def _alive(self) -> None:
-        if not self._caller.process.is_alive():
-            raise SynosError(ESRCH, f"process {self._caller.process.pid} has ended")
 
 
 def _as_file(error: SynosError) -> SynosError:

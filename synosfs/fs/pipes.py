@@ -76,7 +76,7 @@ class Pipes(Node):
             pid, _, number = name.partition(".")
             process = self.kernel.processes.find(int(pid))
             if process is not None and (int(pid), int(number)) in _numbers_of_pipes(process):
-                return DescriptorLink(process, int(number))
+                return DescriptorLink(self.kernel, process, int(number))
         raise no_such(name)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
@@ -85,7 +85,7 @@ class Pipes(Node):
             yield name, FifoNode(self.kernel, fifo)
         for process in self.kernel.processes:
             for pid, number in _numbers_of_pipes(process):
-                yield f"{pid}.{number}", DescriptorLink(process, number)
+                yield f"{pid}.{number}", DescriptorLink(self.kernel, process, number)
 
     async def mkfifo(self, name: str, mode: int, who: Who) -> Node:
         await call_as(self.kernel, who, Request("mkfifo", [name, mode]))

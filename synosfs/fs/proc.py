@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from errno import ENOENT, ESRCH
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, printable
 from synosfs.fs.descriptors import Descriptors, records_text
 from synosfs.fs.memory import MemoryFile, attachments_text
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
+from synosfs.fs.session import look_into
 from synosfs.fs.syscall_file import ProcessSyscallFile
 from synosfs.fs.tables import columns
 from synosfs.host import credentials, procfs
@@ -92,7 +93,7 @@ class ProcessDirectory(Node):
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         for name, (render, mode) in _FILES.items():
             yield name, ProcessFile(self.kernel, self.process, render, mode)
-        yield "fd", Descriptors(self.process)
+        yield "fd", Descriptors(self.kernel, self.process)
         yield "mem", MemoryFile(self.kernel, self.process)
         yield "syscall", ProcessSyscallFile(self.kernel, self.process)
 
@@ -112,6 +113,8 @@ class ProcessFile(Node):
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
             return await super().open(flags, who, inode)
+        if not self.mode & 0o004:
+            look_into(self.kernel, self.process, who)
         try:
             return Snapshot(self.render(self.kernel, self.process))
         except (FileNotFoundError, ProcessLookupError):
@@ -122,7 +125,7 @@ def _status(kernel: Kernel, process: Process) -> str:
     ids, stat_now = credentials.identifiers(process.pid), procfs.stat(process.pid)
     parked = sum(parked.caller.process is process for parked in kernel.parking)
     fields = {
-        "Name": stat_now.command,
+        "Name": printable(stat_now.command),
         "Pid": process.pid,
         "PPid": ids.ppid,
         "State": stat_now.state,

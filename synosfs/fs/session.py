@@ -17,7 +17,8 @@ from collections.abc import Iterable
 
 from synosfs.errors import SynosError
 from synosfs.fs.interrupts import Waiter
-from synosfs.fs.node import Handle, Who
+from synosfs.fs.node import Handle, Who, credentials_of
+from synosfs.host import usernamespace
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
 from synosfs.syscall_gate.caller import Caller
@@ -38,6 +39,13 @@ def open_caller(kernel: Kernel, who: Who, flags: int = 0, inode: int = 0, proces
         caller = kernel.caller_for(process, who.pid, who.uid, who.gid, origin)
     caller.nonblock = bool(flags & os.O_NONBLOCK)
     return caller
+
+
+def look_into(kernel: Kernel, process: Process, who: Who) -> None:
+    """That who asks now may see what the process holds: asked of the host at every use, for a process changes, and what
+    had its pid may be another by now. EACCES, ESRCH.
+    """
+    kernel.look_into(process, who.pid, credentials_of(who))
 
 
 class Session(Handle):
@@ -104,14 +112,11 @@ class Session(Handle):
     async def _run(self, records: Iterable[Record]) -> SynosError | None:
         """Answer the records of one write. Returns the error of a single text request, if it failed."""
         process, turn = self._caller.process, self._turn
+        self._caller.check()
         answers = []
         size = 0
         failed = None
         for record in records:
-            if not process.is_alive():
-                raise SynosError(
-                    errno.ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew"
-                )
             if record is PAUSE:
                 if turn.is_due():
                     await turn.let_others_in()
@@ -156,4 +161,6 @@ class Session(Handle):
 
 async def call_as(kernel: Kernel, who: Who, request: Request) -> Reply:
     """A call that an operation by name stands for (rm, chmod, mkfifo …), made by who asked. Its error is raised."""
-    return await kernel.dispatcher.called(open_caller(kernel, who), request)
+    caller = open_caller(kernel, who)
+    caller.user_namespace = usernamespace.OURS  # the kernel has translated the ids of a chown already
+    return await kernel.dispatcher.called(caller, request)

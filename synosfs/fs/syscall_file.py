@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, replace
 
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
-from synosfs.fs.session import Session, open_caller
+from synosfs.fs.session import Session, look_into, open_caller
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
@@ -36,6 +36,7 @@ class SyscallFile(Node):
             caller = open_caller(self.kernel, who, flags, inode, self.process)
             return Session(self.kernel, caller, readable=reads(flags))
         if self.process is not None:
+            look_into(self.kernel, self.process, who)
             return Snapshot(self.process.last_reply or b"")
         return Snapshot(self.kernel.last_reply(who.pid, who.uid))
 
@@ -46,6 +47,7 @@ class SyscallFile(Node):
 
 @dataclass(frozen=True)
 class ProcessSyscallFile(SyscallFile):
-    """``proc/<pid>/syscall``: its name goes with the process."""
+    """``proc/<pid>/syscall``: its name and its owner go with the process."""
 
     entry_timeout = 0.0
+    attr_timeout = 0.0

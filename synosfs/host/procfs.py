@@ -121,6 +121,16 @@ def running_ns(tid: int) -> int:
     return int(text(tid, "schedstat").split()[0])
 
 
+def ask_to_trace(pid: int) -> None:
+    """Ask the host whether the calling thread may look into a process (ptrace(2), PTRACE_MODE_READ_FSCREDS):
+    PermissionError if not.
+    """
+    try:
+        os.readlink(f"/proc/{pid}/cwd")
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+
+
 def waits_for_fuse(tid: int) -> bool | None:
     """Whether a thread sleeps in a FUSE request; None where the daemon may not see it (another user's process)."""
     try:

@@ -18,7 +18,8 @@ from functools import partial
 import trio
 
 from synosfs.errors import SynosError
-from synosfs.host import procfs
+from synosfs.host import pidfd, procfs
+from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
@@ -31,11 +32,11 @@ class Process:
     """One live SynOS process."""
 
     def __init__(
-        self, table: "ProcessTable", pid: int, pidfd: int, stat: procfs.Stat, used: Callable[[int], None]
+        self, table: "ProcessTable", pid: int, process_fd: int, stat: procfs.Stat, used: Callable[[int], None]
     ) -> None:
         self._table = table
         self.pid = pid
-        self.pidfd = pidfd
+        self.pidfd = process_fd
         self.start_time = stat.start_time
         self.last_reply: bytes | None = None
         self.last_reply_uid = -1
@@ -47,7 +48,7 @@ class Process:
         self._avatar: Avatar | None = None
         self._descriptors: DescriptorTable | None = None
         self._death = select.poll()
-        self._death.register(pidfd, select.POLLIN)
+        self._death.register(process_fd, select.POLLIN)
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} started {self.start_time}>"
@@ -82,7 +83,7 @@ class Process:
         # fork(2) hands a table on as it was then; this is later, and a child that gave up its rights since then
         # must not get what its parent has opened with them.
         candidates = (process for process in self._ancestry() if process.has_descriptors)
-        parent = next((process for process in candidates if process.owner() == self.owner()), None)
+        parent = next((process for process in candidates if process.ids() == self.ids()), None)
         return parent.descriptors if parent is not None else DescriptorTable()
 
     def _ancestry(self) -> Iterator["Process"]:
@@ -91,6 +92,15 @@ class Process:
     def is_alive(self) -> bool:
         """Whether the process still runs, asked of the kernel now."""
         return not self.ended and not self._death.poll(0)
+
+    def ids(self) -> Ids:
+        """All its user and group ids, as they are now. ESRCH: it has ended."""
+        try:
+            if self.is_alive():
+                return pidfd.ids(self.pidfd, self.pid)
+        except ProcessLookupError:
+            pass
+        raise SynosError(ESRCH, f"process {self.pid} has ended")
 
     def owner(self) -> tuple[int, int]:
         """The effective user and group that own the process, as ``/proc`` shows them. ENOENT: it has ended."""
@@ -178,7 +188,7 @@ class ProcessTable:
 
     def _add(self, pid: int) -> Process:
         try:
-            pidfd = os.pidfd_open(pid)
+            process_fd = os.pidfd_open(pid)
         except OSError as error:
             if error.errno in (EMFILE, ENFILE):
                 message = "the daemon has no file descriptor left for another process; raise its limit (ulimit -n)"
@@ -186,13 +196,13 @@ class ProcessTable:
             raise ProcessLookupError(pid) from None
         try:
             used = partial(self._books.acted, "shm_used", pid=pid)
-            process = Process(self, pid, pidfd, procfs.stat(pid), used)
-            self._deaths.register(pidfd, select.EPOLLIN)
+            process = Process(self, pid, process_fd, procfs.stat(pid), used)
+            self._deaths.register(process_fd, select.EPOLLIN)
         except BaseException:
-            os.close(pidfd)
+            os.close(process_fd)
             raise
         self._processes[pid] = process
-        self._by_pidfd[pidfd] = process
+        self._by_pidfd[process_fd] = process
         self.entered += 1
         log.debug("pid %d takes part", pid)
         return process

@@ -6,10 +6,15 @@ door it is.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from errno import EACCES, ESRCH
 from typing import Protocol, TypeVar
 
+from synosfs.errors import SynosError
+from synosfs.host.confinement import Confinement
 from synosfs.host.credentials import Credentials
+from synosfs.host.pidfd import Ids
+from synosfs.host.usernamespace import UserNamespace
 from synosfs.ipc.manager import IPCManager
 from synosfs.process import identity
 from synosfs.process.address_space import AddressSpace
@@ -51,6 +56,10 @@ class Caller:
     (``proc/<pid>/syscall``). ``interrupted`` says that a call was ended from outside, even if it had a result by then:
     the calls that follow it in the same write are not to be made. ``table`` and ``space`` are those of an open file
     that holds an object for itself, such as a POSIX queue; without them the process's own serve.
+    ``user_namespace`` is the process's at the opening; ``confinement`` knows whether files of the host's are for it.
+
+    ``bound`` are the ids that the process had when the session was opened; None: whatever it becomes, the opener may
+    act for it. See ``check``.
     """
 
     ipc: IPCManager
@@ -59,11 +68,26 @@ class Caller:
     tid: int
     credentials: Credentials
     origin: Origin
+    bound: Ids | None = None
     own: bool = True
     nonblock: bool = False
     interrupted: bool = False
     table: DescriptorTable | None = None
     space: AddressSpace | None = None
+    confinement: Confinement = field(kw_only=True)
+    user_namespace: UserNamespace = field(kw_only=True)
+
+    def check(self) -> None:
+        """That the session still stands for the process that it was opened for. ESRCH: that has ended. EACCES: it has
+        become another program with more rights (a setuid one), and what that has is not for whoever holds the session.
+        """
+        process = self.process
+        if not process.is_alive():
+            raise SynosError(ESRCH, f"process {process.pid}, which opened this session, has ended; open it anew")
+        if self.bound is not None and not self.bound.covers(process.ids()):
+            raise SynosError(
+                EACCES, f"process {process.pid} has other rights than when this session was opened; open it anew"
+            )
 
     @property
     def descriptors(self) -> DescriptorTable:
