@@ -13,6 +13,7 @@ from synosfs.host.confinement import Confinement
 from synosfs.host.credentials import Credentials
 from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
+from synosfs.process.accounts import Accounts, Limits
 from synosfs.process.table import Process, ProcessTable
 from synosfs.syscall_gate.caller import Caller, Origin
 from synosfs.syscall_gate.dispatch import SyscallDispatcher
@@ -23,11 +24,12 @@ from synosfs.syscall_gate.statistics import SyscallStatistics
 class Kernel:
     """One for the mount. Used from the trio thread only."""
 
-    def __init__(self, confined: str = "ipc") -> None:
+    def __init__(self, confined: str = "ipc", limits: Limits | None = None) -> None:
         """``confined``: what callers get that are confined otherwise than by their ids; see ``confinement``."""
         self.confinement = Confinement(confined)
         self.ipc = IPCManager()
-        self.processes = ProcessTable(self.ipc)
+        self.accounts = Accounts(limits)
+        self.processes = ProcessTable(self.ipc, self.accounts)
         self.parking = Parking()
         self.statistics = SyscallStatistics()
         self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
@@ -79,8 +81,8 @@ class Kernel:
         )
 
     def look_into(self, process: Process, tid: int, opener: Credentials) -> bool:
-        """Whether ``tid`` is of ``process`` itself. Another one must be let by the host, as ptrace(2) has it: all of the
-        process's ids are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.
+        """Whether ``tid`` is of ``process`` itself. Another must be let by the host, as ptrace(2) has it: all ids of the
+        process are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.
         ESRCH.
         """
         try:

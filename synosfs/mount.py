@@ -22,6 +22,7 @@ from synosfs.host.thread import install_interrupt_handler
 from synosfs.kernel import Kernel
 from synosfs.mountpoint import device, mounted
 from synosfs.options import MountOptions
+from synosfs.process.accounts import Limits
 from synosfs.syscall_gate.parking import Parking
 
 log = logging.getLogger(__name__)
@@ -56,14 +57,15 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         # Before the mount is there: a signal during the start must not leave it behind.
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         install_interrupt_handler()
-        kernel = Kernel()
+        kernel = Kernel(options.confined, Limits(**options.limits))
         stack.push_async_callback(kernel.close)
         interrupts = InterruptWatch(kernel.parking)
         receiver = Receiver(interrupts.notice)
         pollers = await stack.enter_async_context(trio.open_nursery())
         stack.callback(pollers.cancel_scope.cancel)
         stats = TextFile(lambda: observe.stats_text(kernel, operations.statistics()))
-        operations = Operations(Directory({**tree.root(kernel).names, "stats": stats}), receiver, pollers)
+        root = Directory({**tree.root(kernel).names, "stats": stats})
+        operations = Operations(root, receiver, pollers, kernel.accounts)
 
         await receiver.install(plain=options.plain_receive)
         _mount(operations, options)

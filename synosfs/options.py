@@ -8,8 +8,8 @@ One word is for finding faults, and for a trio or a pyfuse3 that turns out to be
 """
 
 import errno
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from synosfs.errors import SynosError
 
@@ -22,8 +22,14 @@ class MountOptions:
     source: str = "synosfs"
     allow_other: bool = False
     plain_receive: bool = False
+    confined: str = "ipc"
     flags: frozenset[str] = frozenset()
+    #: By name, those of ``process.accounts.Limits`` that differ from the defaults.
+    limits: Mapping[str, int] = field(default_factory=dict)
 
+
+#: How much one user may hold of the daemon: ``-o max_sessions=100``.
+LIMITS = ("max_sessions", "max_memory", "max_descriptors", "max_attachments", "max_waiting")
 
 _PAIRS = (
     ("rw", "ro"),
@@ -55,7 +61,7 @@ _REFUSED = {
     "strictatime": "libfuse has no such flag; leave it out",
 }
 
-_KNOWN = (*FLAGS, *_SPOKEN_TO_OTHERS, *_REFUSED, "allow_other", "fsname", "receive")
+_KNOWN = (*FLAGS, *_SPOKEN_TO_OTHERS, *_REFUSED, "allow_other", "fsname", "receive", "confined", *LIMITS)
 
 
 def parse_mount_words(mountpoint: str, source: str | None, words: Iterable[str]) -> MountOptions:
@@ -79,6 +85,8 @@ def parse_mount_words(mountpoint: str, source: str | None, words: Iterable[str])
         name,
         allow_other="allow_other" in chosen,
         plain_receive=chosen.get("receive") == "plain",
+        confined=chosen.get("confined") or "ipc",
+        limits={name: int(chosen[name] or 0) for name in LIMITS if name in chosen},
         flags=FLAGS & chosen.keys(),
     )
 
@@ -89,9 +97,15 @@ def _check(name: str, value: str | None) -> None:
     if name == "fsname":
         if not value:
             raise SynosError(errno.EINVAL, "mount option 'fsname' needs a name: fsname=NAME")
+    elif name in LIMITS:
+        if not (value or "").isascii() or not (value or "").isdigit() or not 0 < int(value or 0) < 1 << 48:
+            raise SynosError(errno.EINVAL, f"mount option '{name}' is a number: {name}=1000")
     elif name == "receive":
         if value not in ("fast", "plain"):
             raise SynosError(errno.EINVAL, "mount option 'receive' is fast or plain: receive=plain")
+    elif name == "confined":
+        if value not in ("allow", "ipc", "deny"):
+            raise SynosError(errno.EINVAL, "mount option 'confined' is allow, ipc or deny: confined=deny")
     elif name in FLAGS or name == "allow_other":
         if value is not None:
             raise SynosError(errno.EINVAL, f"mount option '{name}' takes no value")

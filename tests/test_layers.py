@@ -41,7 +41,7 @@ ROOMS = {
     "host": room("errors", "ctypes os select signal threading time fcntl mmap termios socket posix_ipc trio outcome"),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
     "ipc": room("errors host", "os select fcntl termios socket subprocess threading time msgspec trio"),
-    "process": room("errors host ipc", "os select threading time trio outcome"),
+    "process": room("errors host ipc", "os select threading time trio outcome resource"),
     "syscall_gate": room("errors ipc process host.abi", "msgspec select"),
     # Where a call is run with the caller's rights, and waits in a thread.
     "syscall_gate.caller": room("errors ipc process host.confinement host.credentials host.pidfd host.usernamespace"),
@@ -58,9 +58,9 @@ ROOMS = {
     ),
     "fs.interrupts": room("errors syscall_gate mountpoint host.procfs", "os time trio"),
     "fs.proc": room("errors ipc process kernel host.credentials host.procfs", "time"),
-    "fs.operations": room("errors ipc syscall_gate kernel", "os time trio pyfuse3"),
+    "fs.operations": room("errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("errors", "os select time trio pyfuse3"),
-    "mount": room("errors options mountpoint kernel fs host syscall_gate", "resource select signal time trio pyfuse3"),
+    "mount": room("errors options mountpoint kernel fs host process.accounts syscall_gate", "resource select signal time trio pyfuse3"),
     "daemon": room("errors options mountpoint mount host", "os fcntl resource select signal socket time threading"),
     "cli": room("errors options mountpoint daemon mount", "os"),
     "__main__": room("cli"),

@@ -21,6 +21,7 @@ from synosfs.host import rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
 from synosfs.kernel import effective
+from synosfs.process.accounts import Account
 from synosfs.syscall_gate.readiness import Source
 
 #: For attributes and names that never change while the mount lives, in seconds.
@@ -61,6 +62,9 @@ class Handle:
 
     #: The inode number that it has open for writing.
     written: int | None = None
+    #: The bytes of a text that it keeps, and to whom they and the open file are charged.
+    held: int = 0
+    account: Account | None = None
 
     async def read(self, offset: int, size: int) -> bytes:
         raise SynosError(EINVAL, "this file cannot be read")
@@ -151,6 +155,7 @@ class Snapshot(Handle):
 
     def __init__(self, text: str | bytes) -> None:
         self._data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        self.held = len(self._data)
 
     async def read(self, offset: int, size: int) -> bytes:
         return self._data[offset : offset + size]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from synosfs import __version__
 from synosfs.fs.tables import columns
 from synosfs.kernel import Kernel
+from synosfs.process.accounts import KINDS
 from synosfs.syscall_gate import table
 
 _HELP = """\
@@ -76,4 +77,13 @@ def stats_text(kernel: Kernel, door: Iterable[tuple[str, object]] = ()) -> str:
         for record in kernel.statistics.records()
     ]
     header = ("call", "count", "errors", "blocked", "bytes", "mean_us", "p50_us", "p99_us", "max_us", "errnos")
-    return "\n".join(lines) + "\n\n" + columns(header, rows)
+    return "\n".join(lines) + "\n\n" + columns(header, rows) + "\n" + _users(kernel)
+
+
+def _users(kernel: Kernel) -> str:
+    """What each user holds of the daemon, and how much that may be."""
+    rows = [
+        (each.uid, *(f"{used}/{each.limits[name]}" for name, used in each.used.items()))
+        for each in kernel.accounts.statistics()
+    ]
+    return columns(("uid", *KINDS), rows)

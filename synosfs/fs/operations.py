@@ -26,6 +26,7 @@ from synosfs.fs.node import FOREVER, Attributes, Handle, Node, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
+from synosfs.process.accounts import Account, Accounts
 from synosfs.syscall_gate.readiness import IN, OUT
 
 log = logging.getLogger(__name__)
@@ -90,9 +91,10 @@ class Operations(pyfuse3.Operations):
     enable_acl = False
     supports_dot_lookup = False
 
-    def __init__(self, root: Node, receiver: Receiver, nursery: trio.Nursery) -> None:
+    def __init__(self, root: Node, receiver: Receiver, nursery: trio.Nursery, accounts: Accounts) -> None:
         super().__init__()
         self.receiver = receiver
+        self._accounts = accounts
         self._inodes = Inodes(root)
         self._handles: dict[int, Handle] = {}
         self._pollers = Pollers(nursery)
@@ -285,9 +287,10 @@ class Operations(pyfuse3.Operations):
         try:
             self._pollers.forget(fh)
             handle = self._handles.pop(fh)
-            if handle.written is not None:
-                self._inodes.close_for_writing(handle.written)
-            await handle.close()
+            if handle.account is not None:
+                handle.account.give_back("sessions")
+                handle.account.give_back("memory", handle.held)
+            await self._closed(handle)
         except Exception as error:
             raise _told("release", error) from None
 
@@ -307,8 +310,10 @@ class Operations(pyfuse3.Operations):
 
     @_by_name
     def opendir(self, inode: int, ctx: RequestContext) -> int:
+        account = self._accounts.of(ctx.uid)
+        account.charge("sessions")
         number = next(self._numbers)
-        self._directories[number] = _Listing(self._inodes[inode], ctx)
+        self._directories[number] = _Listing(self._inodes[inode], ctx, account)
         return number
 
     @_boundary
@@ -328,7 +333,7 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     def releasedir(self, fh: int) -> None:
-        del self._directories[fh]
+        self._directories.pop(fh).account.give_back("sessions")
 
     # --- helpers ---
 
@@ -339,6 +344,25 @@ class Operations(pyfuse3.Operations):
         return _attributes(inode, node, attributes)
 
     async def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        account = self._accounts.of(ctx.uid)
+        account.charge("sessions")
+        try:
+            handle = await self._opened(node, inode, flags, ctx)
+            try:
+                account.charge("memory", handle.held)
+            except SynosError:
+                await self._closed(handle)
+                raise
+        except BaseException:
+            account.give_back("sessions")
+            raise
+        handle.account = account
+        number = next(self._numbers)
+        self._handles[number] = handle
+        # direct_io: a read or write of the caller is a read or write of ours, of the same size, at once.
+        return FileInfo(fh=number, direct_io=True, keep_cache=False)
+
+    async def _opened(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> Handle:
         written = inode if writes(flags) else None
         if written is not None:
             await self._inodes.open_in_turn(written, ctx.pid, ctx.uid)
@@ -349,18 +373,21 @@ class Operations(pyfuse3.Operations):
                 self._inodes.close_for_writing(written)
             raise
         handle.written = written
-        number = next(self._numbers)
-        self._handles[number] = handle
-        # direct_io: a read or write of the caller is a read or write of ours, of the same size, at once.
-        return FileInfo(fh=number, direct_io=True, keep_cache=False)
+        return handle
+
+    async def _closed(self, handle: Handle) -> None:
+        if handle.written is not None:
+            self._inodes.close_for_writing(handle.written)
+        await handle.close()
 
 
 class _Listing:
     """An open directory, and for whom: what it holds is found as it is read, a request's worth at a time."""
 
-    def __init__(self, directory: Node, who: RequestContext) -> None:
+    def __init__(self, directory: Node, who: RequestContext, account: Account) -> None:
         self.directory = directory
         self.who = who
+        self.account = account
         self._more = iter(directory.entries(who))
         self._found: list[tuple[str, Node]] = []
 

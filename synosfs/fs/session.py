@@ -20,6 +20,7 @@ from synosfs.fs.interrupts import Waiter
 from synosfs.fs.node import Handle, Who, credentials_of
 from synosfs.host import usernamespace
 from synosfs.kernel import Kernel
+from synosfs.process.accounts import Holding
 from synosfs.process.table import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.codecs import PAUSE, TEXT, Record, RequestStream, encoded
@@ -48,6 +49,10 @@ def look_into(kernel: Kernel, process: Process, who: Who) -> None:
     kernel.look_into(process, who.pid, credentials_of(who))
 
 
+#: What a session holds up to so many bytes is not charged.
+_FREE = 4096
+
+
 class Session(Handle):
     """The requests and replies of one open file, of ``caller``; without ``readable`` the replies are not kept for it.
 
@@ -64,6 +69,7 @@ class Session(Handle):
         self._requests = RequestStream(SPLIT_WRITE)
         self._replies: bytes | bytearray = b""
         self._read = 0  # how much of _replies has been read; kept until the next write, for a reader that goes back
+        self._memory = Holding(caller.process.account, "memory")
         self._offset = 0  # where the file's position is after the last read or write
         self._goes_on = False  # the kernel may hand the rest of the same write on in another piece
 
@@ -76,12 +82,16 @@ class Session(Handle):
         if len(self._replies) - self._read > MAX_REPLIES:
             raise SynosError(errno.ENOBUFS, "16 MiB of replies are unread in this session: read them first")
         size = len(data)
+        self._hold(size)
         self._offset = offset + size
         whole = not self._goes_on and self._requests.idle
         if not self._goes_on:
             self._turn.begin()  # in the middle of a write a signal ends the rest of it too
         self._goes_on = size >= SPLIT_WRITE
-        error = await self._run(self._requests.feed(data))
+        try:
+            error = await self._run(self._requests.feed(data))
+        finally:
+            self._hold()
         if error is not None and whole and self._requests.idle:
             self._goes_on = False  # what fails does not
             raise error
@@ -98,12 +108,24 @@ class Session(Handle):
         chunk = bytes(self._replies[self._read : self._read + size])
         self._read += len(chunk)
         self._offset = offset + len(chunk)
+        if self._memory.amount and self._read == len(self._replies):
+            self._replies, self._read = chunk, len(chunk)  # a reader may go back over these
+            self._hold()
         return chunk
 
     async def close(self) -> None:
         """Run a request that the writer left without a newline."""
-        if not self._requests.idle:
-            await self._run_rest()
+        try:
+            if not self._requests.idle:
+                await self._run_rest()
+        finally:
+            self._memory.close()
+
+    def _hold(self, coming: int = 0) -> None:
+        """Charge what is held now, and what is coming. ENOMEM: the user holds too much."""
+        held = self._requests.pending + len(self._replies) + coming
+        if held > _FREE or self._memory.amount:
+            self._memory.set(held)
 
     async def _run_rest(self) -> None:
         self._turn.begin()
@@ -129,16 +151,25 @@ class Session(Handle):
                     await turn.let_others_in()
             answers.append(b"".join(pieces))
             size += len(answers[-1])
-            turn.hold(size)
+            self._hold_answers(size)
             if record.notation is TEXT and replies[0].errno:
                 failed = SynosError(replies[0].errno, replies[0].message)
         if not answers:
             return None
         answer = answers[0] if len(answers) == 1 else b"".join(answers)
-        process.last_reply, process.last_reply_uid = answer, self._caller.credentials.uid
+        process.remember(answer, self._caller.credentials.uid)
         if self._readable:
             self._keep(answer)
         return failed if len(answers) == 1 else None
+
+    def _hold_answers(self, size: int) -> None:
+        """The answers of this write hold so much by now. When that is too much, no more of it is run."""
+        self._turn.hold(size)
+        if size > _FREE:
+            try:
+                self._hold(size)
+            except SynosError as error:
+                self._turn.stop(Reply(-1, errno=error.errno, message=f"not run: {error.message}"))
 
     def _keep(self, answer: bytes) -> None:
         """Let the reader have it, after what it has not read yet."""

@@ -131,7 +131,7 @@ class _Endpoint(Handle):
 
 
 async def _attached(kernel: Kernel, caller: Caller, shmid: int) -> _Endpoint:
-    caller.space = AddressSpace(caller.process.address_space.used)
+    caller.space = AddressSpace(caller.process.address_space.used, caller.process.account)
     reply = await kernel.dispatcher.called(caller, Request("shmat", [shmid]))
     return _Endpoint(kernel, caller, int(reply.ret))
 

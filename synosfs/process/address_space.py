@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from synosfs.errors import SynosError
 from synosfs.host.abi import SHM_EXEC, SHM_RDONLY, SHM_REMAP, SHM_RND
 from synosfs.ipc.sysv_shm import Attached, Segment
+from synosfs.process.accounts import Account
 
 #: Where x86-64 Linux places maps: the lowest free place from here on is taken when the caller asks for none.
 BASE = 0x7F0000000000
@@ -46,11 +47,13 @@ class Attachment:
 class AddressSpace:
     """The attachments of one process, in the order of their addresses; they never overlap. For the trio thread.
 
-    ``used`` is told the shmid at every attach and detach, as the host sets lpid.
+    ``used`` is told the shmid at every attach and detach, as the host sets lpid; each attachment is charged to
+    ``account``.
     """
 
-    def __init__(self, used: Callable[[int], None]) -> None:
+    def __init__(self, used: Callable[[int], None], account: Account | None = None) -> None:
         self.used = used
+        self._account = account
         self._attachments: list[Attachment] = []
         self._full_to = BASE  # nothing is free from BASE to here, so that is where to look for the lowest free place
 
@@ -77,10 +80,16 @@ class AddressSpace:
             overlapped = self._asked(start, size, flags)
         else:
             start = self._lowest_free(size)
-        memory = segment.attach(readonly=bool(flags & SHM_RDONLY))
-        if _pages(memory.size) != size:
-            memory.detach()
-            raise SynosError(errno.EIDRM, f"segment {segment.shmid} was removed")
+        if self._account is not None:
+            self._account.charge("attachments")
+        try:
+            memory = segment.attach(readonly=bool(flags & SHM_RDONLY))
+            if _pages(memory.size) != size:
+                memory.detach()
+                raise SynosError(errno.EIDRM, f"segment {segment.shmid} was removed")
+        except SynosError:
+            self._give_back()
+            raise
         self.used(segment.shmid)
         for attachment in overlapped:
             self.detach(attachment.address)
@@ -97,6 +106,7 @@ class AddressSpace:
         attachment = self._attachments.pop(index)
         self._full_to = min(self._full_to, max(attachment.address, BASE))
         attachment.memory.detach()
+        self._give_back()
         self.used(attachment.memory.shmid)
 
     def read(self, address: int, size: int) -> bytes:
@@ -131,6 +141,10 @@ class AddressSpace:
         """Detach all."""
         while self._attachments:
             self.detach(self._attachments[-1].address)
+
+    def _give_back(self) -> None:
+        if self._account is not None:
+            self._account.give_back("attachments")
 
     def _after(self, address: int) -> int:
         """The index of the first attachment that begins behind ``address``."""

@@ -21,6 +21,7 @@ import trio
 
 from synosfs.errors import SynosError
 from synosfs.host.thread import run_apart
+from synosfs.process.accounts import Account
 
 #: As RLIMIT_NOFILE has it by default: numbers are below this.
 MOST_DESCRIPTORS = 1024
@@ -52,6 +53,7 @@ class Description:
     thing: Any = None
     apart: bool = False
     references: int = 0
+    account: Account | None = None  # to whom it is charged, once it has a number
 
     @property
     def readable(self) -> bool:
@@ -104,11 +106,12 @@ def _standard_streams() -> dict[int, _Slot]:
 
 @dataclass
 class DescriptorTable:
-    """The numbers of one process. ``_used`` has bit n set when n is open."""
+    """The numbers of one process. ``_used`` has bit n set when n is open. What is opened is charged to ``account``."""
 
     _slots: dict[int, _Slot] = field(default_factory=_standard_streams)
     _used: int = 0b111
     _closed: bool = False
+    account: Account | None = None
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -150,11 +153,14 @@ class DescriptorTable:
     def add(self, description: Description, *, close_on_exec: bool = False, lowest: int = 0) -> int:
         """Give the description the lowest free number that is not below ``lowest``.
 
-        EMFILE: the table is full; EINVAL: no number may be as high as ``lowest``; ESRCH: the process has ended. A
-        description that has no other number is released then.
+        EMFILE: the table is full, or the user holds too many; EINVAL: no number may be as high as ``lowest``; ESRCH:
+        the process has ended. A description that has no other number is released then.
         """
         try:
             number = self._lowest_free(lowest)
+            if self.account is not None and description.account is None and description.file_type != "standard":
+                self.account.charge("descriptors")
+                description.account = self.account
         except SynosError:
             _release_unused(description)
             raise
@@ -189,12 +195,12 @@ class DescriptorTable:
         for number in list(self._slots):
             self.close(number)
 
-    def copy(self) -> "DescriptorTable":
+    def copy(self, account: Account | None = None) -> "DescriptorTable":
         """The table of a child after fork(2): the same numbers for the same descriptions."""
         slots = {number: replace(slot) for number, slot in self._slots.items()}
         for slot in slots.values():
             slot.description.references += 1
-        return DescriptorTable(slots, self._used)
+        return DescriptorTable(slots, self._used, account=account)
 
     def close_on_exec(self, number: int, value: bool | None = None) -> bool:
         """The FD_CLOEXEC flag of a number; with ``value``, set first."""
@@ -237,6 +243,9 @@ def _release_unused(description: Description) -> trio.Event | None:
     if description.references or description.release is None:
         return None
     release, description.release = description.release, None
+    if description.account is not None:
+        description.account.give_back("descriptors")
+        description.account = None
     if description.apart:
         return run_apart(partial(release, description))
     release(description)

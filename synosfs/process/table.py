@@ -21,30 +21,43 @@ from synosfs.errors import SynosError
 from synosfs.host import pidfd, procfs
 from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
+from synosfs.process.accounts import Account, Accounts, Holding
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import DescriptorTable
 
 log = logging.getLogger(__name__)
 
+#: A last reply of up to so many bytes is not charged.
+_FREE = 4096
+
 
 class Process:
     """One live SynOS process."""
 
     def __init__(
-        self, table: "ProcessTable", pid: int, process_fd: int, stat: procfs.Stat, used: Callable[[int], None]
+        self,
+        table: "ProcessTable",
+        pid: int,
+        process_fd: int,
+        stat: procfs.Stat,
+        used: Callable[[int], None],
+        account: Account,
     ) -> None:
         self._table = table
         self.pid = pid
         self.pidfd = process_fd
         self.start_time = stat.start_time
+        #: To whom what it holds is charged: its owner when it began to take part.
+        self.account = account
         self.last_reply: bytes | None = None
+        self._last_reply_held = Holding(account, "memory")
         self.last_reply_uid = -1
         self.calls = 0
         self.errors = 0
         self.bytes = 0
         self.ended = False
-        self.address_space = AddressSpace(used)
+        self.address_space = AddressSpace(used, account)
         self._avatar: Avatar | None = None
         self._descriptors: DescriptorTable | None = None
         self._death = select.poll()
@@ -71,7 +84,7 @@ class Process:
     def descriptors(self) -> DescriptorTable:
         """The descriptor table: at its first use a copy of the nearest SynOS ancestor's, as after fork(2)."""
         if self._descriptors is None:
-            self._descriptors = self.seen_descriptors().copy()
+            self._descriptors = self.seen_descriptors().copy(self.account)
             if self.ended:
                 self._descriptors.close_all()
         return self._descriptors
@@ -110,8 +123,21 @@ class Process:
             raise SynosError(ENOENT, f"process {self.pid} has ended") from None
         return status.st_uid, status.st_gid
 
+    def remember(self, reply: bytes, uid: int) -> None:
+        """Its last reply, which was given to this user."""
+        try:
+            if len(reply) > _FREE or self._last_reply_held.amount:
+                self._last_reply_held.set(len(reply))
+        except SynosError as error:
+            reply = f"-1 ENOMEM the last reply is not kept: {error.message}\n".encode()
+            self._last_reply_held.close()
+        self.last_reply, self.last_reply_uid = reply, uid
+
     def close(self) -> None:
         self.ended = True
+        self.last_reply = None
+        self._last_reply_held.close()
+        self.account.give_back("descriptors")
         if self._avatar is not None:
             self._avatar.close()
         if self._descriptors is not None:
@@ -123,8 +149,9 @@ class Process:
 class ProcessTable:
     """Every SynOS process, by pid. Used from the trio thread only."""
 
-    def __init__(self, books: IPCManager) -> None:
+    def __init__(self, books: IPCManager, accounts: Accounts) -> None:
         self._books = books
+        self._accounts = accounts
         self._processes: dict[int, Process] = {}
         self._by_pidfd: dict[int, Process] = {}
         self._deaths = select.epoll()
@@ -195,10 +222,17 @@ class ProcessTable:
                 raise SynosError(EAGAIN, message) from None
             raise ProcessLookupError(pid) from None
         try:
+            account = self._accounts.of(max(pidfd.ids(process_fd, pid).uids))
+            account.charge("descriptors")  # the pidfd
+        except BaseException:
+            os.close(process_fd)
+            raise
+        try:
             used = partial(self._books.acted, "shm_used", pid=pid)
-            process = Process(self, pid, process_fd, procfs.stat(pid), used)
+            process = Process(self, pid, process_fd, procfs.stat(pid), used, account)
             self._deaths.register(process_fd, select.EPOLLIN)
         except BaseException:
+            account.give_back("descriptors")
             os.close(process_fd)
             raise
         self._processes[pid] = process

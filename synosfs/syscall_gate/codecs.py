@@ -81,6 +81,11 @@ class RequestStream:
         """Whether the next piece begins a record: nothing is pending."""
         return not self._pending and self._refused is None
 
+    @property
+    def pending(self) -> int:
+        """How many bytes have been written of records that are not complete."""
+        return len(self._pending)
+
     def feed(self, piece: bytes) -> Iterable[Record]:
         """The records that are complete now that ``piece`` has been written; take all of them before the next piece.
 

@@ -95,7 +95,11 @@ class Turn:
         """The replies so far take this many bytes."""
         self.held = size
         if size > MAX_REPLIES:
-            self.stopped = self.stopped or _ENOUGH
+            self.stop(_ENOUGH)
+
+    def stop(self, reply: Reply) -> None:
+        """No more is run; this is what the rest is answered."""
+        self.stopped = self.stopped or reply
 
     def is_due(self) -> bool:
         return _perf() - self.began_ns > SLICE_NS

@@ -146,11 +146,13 @@ def _decode_large(notation: Notation, raw: bytes) -> Record:
 
 def _request(notation: Notation, raw: bytes) -> Request:
     """One request, by itself or of a large batch."""
-    if len(raw) > _SMALL and _has_too_many_parts(notation, raw):
-        raise SynosError(E2BIG, f"a request may have {MAX_PARTS} parts, and this one has more")
+    too_many = len(raw) > _SMALL and _has_too_many_parts(notation, raw)
     try:
-        request: Request = _ONE[notation].decode(raw)
+        # Of one with too many parts the beginning tells whether they nest too deeply.
+        request: Request = _ONE[notation].decode(raw[:_SMALL] if too_many else raw)
     except (ValueError, RecursionError, OverflowError) as error:
+        if too_many and not isinstance(error, RecursionError):
+            raise SynosError(E2BIG, f"a request may have {MAX_PARTS} parts, and this one has more") from None
         raise _readable(notation, error, len(raw)) from None
     if request.data is not None or request.data64 is not None:
         _settle_data(request)

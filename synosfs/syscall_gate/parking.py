@@ -103,9 +103,13 @@ class Parking:
 
     @contextmanager
     def parked(self, caller: Caller, what: str) -> Iterator[Parked]:
-        """The caller is parked for the length of the body. ECANCELED: nobody is any more."""
+        """The caller is parked for the length of the body. ECANCELED: nobody is any more. EAGAIN: too many of its
+        user's calls are.
+        """
         if self._closing or caller.origin.let_go():
             raise _going_away()
+        account = caller.process.account
+        account.charge("waiting")
         parked = Parked(caller, what, time.monotonic(), trio.CancelScope())
         self._parked.add(parked)
         self._total += 1
@@ -116,6 +120,7 @@ class Parking:
             ended_by = errno.errorcode.get(error.errno, str(error.errno))
             raise
         finally:
+            account.give_back("waiting")
             self._parked.discard(parked)
             if not self._parked:
                 self._emptied.set()
