@@ -81,8 +81,8 @@ class Kernel:
         )
 
     def look_into(self, process: Process, tid: int, opener: Credentials) -> bool:
-        """Whether ``tid`` is of ``process`` itself. Another must be let by the host, as ptrace(2) has it: all ids of the
-        process are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.
+        """Whether ``tid`` is of ``process`` itself. Another must be let by the host, as ptrace(2) has it: all ids
+        of the process are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.
         ESRCH.
         """
         try:

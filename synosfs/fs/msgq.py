@@ -51,6 +51,7 @@ class QueueFile(Node):
     kernel: Kernel
     msqid: int
     mtype: int | None = None
+    seen: sysv.Seen = sysv.Seen.AS_ALL
 
     fresh = True  # a send to a full queue blocks, and must not block a receiver
     steady = True
@@ -58,11 +59,16 @@ class QueueFile(Node):
     def attributes(self, who: Who) -> Attributes:
         status = self._status()
         mtime = max(status.stime, status.ctime)
-        return sysv.attributes(status, who, size=status.cbytes, atime=status.rtime, mtime=mtime, ctime=status.ctime)
+        return sysv.attributes(
+            status, self.seen, who, size=status.cbytes, atime=status.rtime, mtime=mtime, ctime=status.ctime
+        )
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
-            return _Look(MessageQueue(self.msqid), self.mtype, credentials_of(who))
+            credentials = credentials_of(who)
+            with rights.acting_as(credentials):
+                MessageQueue(self.msqid).status()  # EACCES, as where it is opened natively
+            return _Look(MessageQueue(self.msqid), self.mtype, credentials)
         caller = open_caller(self.kernel, who, flags, inode)
         return _Endpoint(self.kernel, caller, self.msqid, self.mtype, readable=reads(flags))
 
@@ -75,7 +81,10 @@ class QueueFile(Node):
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self.kernel.ipc.with_true_pids(self._status())
         fields = ("cuid", "cgid", "cbytes", "qnum", "qbytes", "lspid", "lrpid", "stime", "rtime", "ctime")
-        return {"key": f"{status.key:#x}", **{name: str(getattr(status, name)) for name in fields}}
+        return {
+            "key": f"{status.key:#x}",
+            **{name: str(getattr(status, name)) for name in fields},
+        }
 
     def _status(self) -> QueueStatus:
         return sysv.existing(MessageQueue(self.msqid).status_any)
@@ -144,12 +153,12 @@ class _Endpoint(Handle):
         return QueueSource(parking, credentials, MessageQueue(self._msqid), self._mtype or 0)
 
 
-def _file(kernel: Kernel, msqid: int, selection: str | None) -> Node:
+def _file(kernel: Kernel, msqid: int, selection: str | None, seen: sysv.Seen) -> Node:
     if selection is None:
-        return QueueFile(kernel, msqid)
+        return QueueFile(kernel, msqid, None, seen)
     if not re.fullmatch(r"-?[0-9]{1,19}", selection):
         raise no_such(f"{msqid}@{selection}")
-    return QueueFile(kernel, msqid, int(selection))
+    return QueueFile(kernel, msqid, int(selection), seen)
 
 
 def _create(key: int, mode: int, flags: int = 0) -> Request:
@@ -163,6 +172,7 @@ def _control(msqid: int, command: int, **given: int | None) -> Request:
 _QUEUES = sysv.Family(
     table="msg",
     file=_file,
+    status=lambda msqid: MessageQueue(msqid).status_any(),
     find=lambda key: sysv_msg.find(key).msqid,
     create=_create,
     control=_control,

@@ -323,10 +323,13 @@ class Operations(pyfuse3.Operations):
         for position, (name, node) in listing.since(start_id):
             try:
                 entry = self._entry(node, listing.who, listed=keep)
-            except SynosError:
-                continue  # it went since the directory was opened
-            # Who lists names is about to look at what is there: ls(1) asks three times for each.
-            entry.entry_timeout = FOREVER if keep else 0.0
+                # Who lists names is about to look at what is there: ls(1) asks three times for each.
+                entry.entry_timeout = FOREVER if keep else 0.0
+            except SynosError as error:
+                if error.errno != errno.ESTALE:
+                    continue  # it went since the directory was opened
+                # Who lists sees it otherwise than others do, and that is not kept.
+                entry = self._entry(listing.directory.lookup(name, listing.who), listing.who)
             if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
                 self._inodes.forget([(entry.st_ino, 1)])
                 return

@@ -36,6 +36,7 @@ class SetFile(Node):
 
     kernel: Kernel
     semid: int
+    seen: sysv.Seen = sysv.Seen.AS_ALL
 
     fresh = True  # an operation blocks, and must not block the one that would wake it
     steady = True
@@ -43,11 +44,16 @@ class SetFile(Node):
     def attributes(self, who: Who) -> Attributes:
         status = self._status()
         mtime = max(status.otime, status.ctime)
-        return sysv.attributes(status, who, size=self._size(status, who), atime=0, mtime=mtime, ctime=status.ctime)
+        return sysv.attributes(
+            status, self.seen, who, size=self._size(status, who), atime=0, mtime=mtime, ctime=status.ctime
+        )
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
-            return _Values(SemaphoreSet(self.semid), credentials_of(who))
+            credentials = credentials_of(who)
+            with rights.acting_as(credentials):
+                SemaphoreSet(self.semid).status()  # EACCES
+            return _Values(SemaphoreSet(self.semid), credentials)
         return _Operations(self.kernel, open_caller(self.kernel, who, flags, inode), SemaphoreSet(self.semid))
 
     async def change(self, change: Change, who: Who) -> None:
@@ -58,7 +64,10 @@ class SetFile(Node):
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self._status()
         fields = ("nsems", "otime", "ctime", "cuid", "cgid")
-        return {"key": f"{status.key:#x}", **{name: str(getattr(status, name)) for name in fields}}
+        return {
+            "key": f"{status.key:#x}",
+            **{name: str(getattr(status, name)) for name in fields},
+        }
 
     def _status(self) -> SetStatus:
         return sysv.existing(SemaphoreSet(self.semid).status_any)
@@ -115,10 +124,10 @@ def _text(values: list[int]) -> bytes:
     return (" ".join(map(str, values)) + "\n").encode()
 
 
-def _file(kernel: Kernel, semid: int, selection: str | None) -> Node:
+def _file(kernel: Kernel, semid: int, selection: str | None, seen: sysv.Seen) -> Node:
     if selection is not None:
         raise no_such(f"{semid}@{selection}")
-    return SetFile(kernel, semid)
+    return SetFile(kernel, semid, seen)
 
 
 def _control(semid: int, command: int, **given: int | None) -> Request:
@@ -128,6 +137,7 @@ def _control(semid: int, command: int, **given: int | None) -> Request:
 _SETS = sysv.Family(
     table="sem",
     file=_file,
+    status=lambda semid: SemaphoreSet(semid).status_any(),
     find=lambda key: sysv_sem.find(key).semid,
     create=lambda key, mode: sysv.request("semget", key, 1, abi.IPC_CREAT | mode),
     control=_control,

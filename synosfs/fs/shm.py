@@ -44,12 +44,13 @@ class SegmentFile(Node):
 
     kernel: Kernel
     shmid: int
+    seen: sysv.Seen = sysv.Seen.AS_ALL
 
     def attributes(self, who: Who) -> Attributes:
         status = self._status()
         # mtime is ctime: the host keeps no time of the last write, and looking, which sets dtime, is no change.
         return sysv.attributes(
-            status, who, size=status.segsz, atime=status.atime, mtime=status.ctime, ctime=status.ctime
+            status, self.seen, who, size=status.segsz, atime=status.atime, mtime=status.ctime, ctime=status.ctime
         )
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
@@ -311,10 +312,10 @@ class Link(Node):
         return self.target
 
 
-def _file(kernel: Kernel, shmid: int, selection: str | None) -> Node:
+def _file(kernel: Kernel, shmid: int, selection: str | None, seen: sysv.Seen) -> Node:
     if selection is not None:
         raise no_such(f"{shmid}@{selection}")
-    return SegmentFile(kernel, shmid)
+    return SegmentFile(kernel, shmid, seen)
 
 
 def _create(key: int, size: int, mode: int) -> Request:
@@ -328,6 +329,7 @@ def _control(shmid: int, command: int, **given: int | None) -> Request:
 _SEGMENTS = sysv.Family(
     table="shm",
     file=_file,
+    status=lambda shmid: Segment(shmid).status_any(),
     find=lambda key: sysv_shm.find(key).shmid,
     create=lambda key, mode: _create(key, 0, mode),  # a new one has no size yet: SegmentsByKey makes it otherwise
     control=_control,

@@ -9,13 +9,15 @@ import re
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from errno import EIDRM, EINVAL, ENOENT
+from enum import Flag, auto
+from errno import EIDRM, EINVAL, ENOENT, ESTALE
 from typing import Any, Protocol, TypeVar
 
 from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Node, Who, no_such
+from synosfs.fs.node import FOREVER, Attributes, Node, Who, credentials_of, no_such
 from synosfs.fs.session import call_as
 from synosfs.host.abi import IPC_PRIVATE, IPC_RMID, IPC_SET
+from synosfs.host.credentials import CAP_DAC_OVERRIDE
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv import listing
 from synosfs.kernel import Kernel
@@ -48,14 +50,16 @@ class Status(Protocol):
 class Family:
     """One family of objects: how each is found, and the calls that make, change and remove one.
 
-    ``table`` is the family's name in ``/proc/sysvipc``. ``file`` makes the node of (kernel, id, selection), the
-    selection being None without an ``@``; it raises ENOENT for one that means nothing. ``find`` gives the id of a key.
+    ``table`` is the family's name in ``/proc/sysvipc``. ``file`` makes the node of (kernel, id, selection, as whom it
+    is seen), the selection being None without an ``@``; it raises ENOENT for one that means nothing. ``status`` is of
+    an id. ``find`` gives the id of a key.
     ``create`` is of a key and a mode, finding the object when it exists; ``control`` of an id, a command of ``*ctl``
     and its named arguments.
     """
 
     table: str
-    file: Callable[[Kernel, int, str | None], Node]
+    file: Callable[[Kernel, int, str | None, "Seen"], Node]
+    status: Callable[[int], Status]
     find: Callable[[int], int]
     create: Callable[[int, int], Request]
     control: Callable[..., Request]
@@ -82,11 +86,17 @@ class ById(Node):
         return Attributes(stat.S_IFDIR | 0o777)
 
     def lookup(self, name: str, who: Who) -> Node:
-        number, selection = self._named(name)
-        return self.family.file(self.kernel, number, selection)
+        return self._seen(*self._named(name), who)
+
+    def _seen(self, number: int, selection: str | None, who: Who) -> Node:
+        status = existing(lambda: self.family.status(number))
+        return self.family.file(self.kernel, number, selection, seen_by(status, who))
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((str(number), self.family.file(self.kernel, number, None)) for number, _ in listing(self.family.table))
+        return (
+            (str(number), self.family.file(self.kernel, number, None, Seen.AS_ALL))
+            for number, _ in listing(self.family.table)
+        )
 
     async def unlink(self, name: str, who: Who) -> None:
         number, _ = self._named(name)
@@ -111,16 +121,20 @@ class ByKey(ById):
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         objects = listing(self.family.table)
-        return ((f"{key:#x}", self.family.file(self.kernel, number, None)) for number, key in objects if key)
+        return (
+            (f"{key:#x}", self.family.file(self.kernel, number, None, Seen.AS_ALL)) for number, key in objects if key
+        )
 
     async def create(self, name: str, mode: int, who: Who) -> Node:
         base, selection = split_selection(name)
-        self.family.file(self.kernel, 0, selection)  # a selection that means nothing is refused before anything is made
+        self.family.file(
+            self.kernel, 0, selection, Seen.AS_ALL
+        )  # a selection that means nothing is refused before anything is made
         key = key_named(base)
         if key == IPC_PRIVATE:
             raise SynosError(EINVAL, "key 0 is IPC_PRIVATE, which names nothing; write 'create' to ctl")
         reply = await call_as(self.kernel, who, self.family.create(key, mode & 0o777))
-        return self.family.file(self.kernel, reply.ret, selection)
+        return self._seen(reply.ret, selection, who)
 
     def _named(self, name: str) -> tuple[int, str | None]:
         base, selection = split_selection(name)
@@ -141,16 +155,39 @@ def key_named(name: str) -> int:
     return key - (1 << 32) if key >> 31 else key
 
 
-def attributes(status: Status, who: Who, *, size: int, atime: int, mtime: int, ctime: int) -> Attributes:
-    """What stat(2) shows of an object; times in seconds.
+class Seen(Flag):
+    """As whom somebody sees an object: its creator, one of its creator's group, or as everybody does."""
 
-    The kernel checks a file's mode against its owner, and knows no creator, who has the owner's rights too
-    (sysvipc(7)): to itself, the creator is shown as the owner. Root needs no such help.
+    AS_ALL = 0
+    AS_CREATOR = auto()
+    AS_GROUP = auto()
+
+
+def seen_by(status: Status, who: Who) -> Seen:
+    """The kernel checks a file's mode against its owner and group, and knows no creator, who has the owner's rights,
+    nor a creator's group (sysvipc(7)): to these, where they are others, the creator is shown as the owner. What the
+    kernel keeps of that must not reach anybody else, so it is another file, with an inode number of its own. Who may
+    override modes sees what is.
     """
-    uid, gid = status.uid, status.gid
-    if who.uid:
-        uid = status.cuid if who.uid == status.cuid else uid
-        gid = status.cgid if who.gid == status.cgid else gid
+    if status.cuid == status.uid and status.cgid == status.gid:
+        return Seen.AS_ALL
+    rights = credentials_of(who)
+    if rights.capabilities & CAP_DAC_OVERRIDE:
+        return Seen.AS_ALL
+    groups = (rights.gid, *rights.groups)
+    seen = Seen.AS_CREATOR if rights.uid == status.cuid != status.uid else Seen.AS_ALL
+    return seen | (Seen.AS_GROUP if status.cgid in groups and status.gid not in groups else Seen.AS_ALL)
+
+
+def attributes(status: Status, seen: Seen, who: Who, *, size: int, atime: int, mtime: int, ctime: int) -> Attributes:
+    """What stat(2) shows of an object that was looked up as ``seen``; times in seconds.
+
+    ESTALE: it was seen as all do, and by now ``who`` is to see it otherwise; the kernel then looks the name up again.
+    """
+    if not seen and seen_by(status, who):
+        raise SynosError(ESTALE)
+    uid = status.cuid if Seen.AS_CREATOR in seen else status.uid
+    gid = status.cgid if Seen.AS_GROUP in seen else status.gid
     return Attributes(stat.S_IFREG | status.mode & 0o777, uid, gid, size, atime * NS, mtime * NS, ctime * NS)
 
 

@@ -12,6 +12,9 @@ from synosfs.host.procfs import field, text, user_namespace
 #: The bit of CAP_CHOWN in a capability set: the right to give things away.
 CAP_CHOWN = 1 << 0
 
+#: The bit of CAP_DAC_OVERRIDE in a capability set: no mode of a file counts.
+CAP_DAC_OVERRIDE = 1 << 1
+
 #: The bit of CAP_FOWNER in a capability set: the rights of every owner of a file.
 CAP_FOWNER = 1 << 3
 
