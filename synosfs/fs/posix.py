@@ -2,9 +2,12 @@
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EACCES, EPERM
 from typing import ClassVar
+
+import trio
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import FOREVER, Attributes, Node, Who
@@ -24,6 +27,8 @@ class PosixNames(Node):
 
     #: The call that removes a name.
     unlink_call: ClassVar[str]
+    #: So many may wait at once for the host to list the names; they keep nobody from a thread who lists others.
+    listers: ClassVar[trio.CapacityLimiter]
 
     entry_timeout = FOREVER
     attr_timeout = FOREVER
@@ -31,6 +36,22 @@ class PosixNames(Node):
     def attributes(self, who: Who) -> Attributes:
         # Not sticky: who may remove an object is the host's to say.
         return Attributes(stat.S_IFDIR | 0o777)
+
+    def host_names(self) -> list[str]:
+        """What there is now. May take long: others can lock the host's directory."""
+        raise NotImplementedError
+
+    def named(self, name: str) -> Node:
+        """The file of this name, whether it is there or not."""
+        raise NotImplementedError
+
+    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        return ((name, self.named(name)) for name in self.host_names())
+
+    async def listed(self, who: Who) -> Iterable[tuple[str, Node]]:
+        # A thread that nobody waits for any more is left to itself: only the host can end its call.
+        names = await trio.to_thread.run_sync(self.host_names, abandon_on_cancel=True, limiter=self.listers)
+        return ((name, self.named(name)) for name in names)
 
     async def unlink(self, name: str, who: Who) -> None:
         try:
@@ -48,7 +69,7 @@ class Opened:
     def __init__(self, kernel: Kernel, caller: Caller) -> None:
         self._dispatcher = kernel.dispatcher
         self.caller = caller
-        caller.table = DescriptorTable({}, 0)
+        caller.table = DescriptorTable({}, 0, account=caller.process.account)
 
     async def open(self, request: Request) -> "Opened":
         """By this call, which answers the number."""
@@ -63,6 +84,8 @@ class Opened:
         return self.caller.descriptors.get(0)
 
     async def close(self) -> None:
+        self.caller.nonblock = True  # where the host takes long to close it, nobody waits for that
+        self.caller.nonblock = True  # nobody is there any more to wait for the end of it
         await self._dispatcher.call(self.caller, Request("close", [0]))
 
 

@@ -11,9 +11,11 @@ The size is the bytes in the queue, 0 for those who may not read it, and while s
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from errno import EINVAL
+from errno import EINVAL, EPERM
+
+import trio
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs.node import Attributes, Handle, Node, Snapshot, Who, credentials_of, no_such, writes
@@ -76,7 +78,7 @@ class PosixQueueFile(Node):
     def xattrs(self, who: Who) -> Mapping[str, str]:
         if not may_read(mqueue_fs.status(self.name), who):
             return {}
-        return {name: str(value) for name, value in posix_mq.attributes_now(host_name(self.name))._asdict().items()}
+        return {name: str(value) for name, value in posix_mq.attributes_now(self.name)._asdict().items()}
 
 
 class _Endpoint(Handle):
@@ -110,6 +112,7 @@ class PosixQueues(PosixNames):
     """The directory."""
 
     unlink_call = "mq_unlink"
+    listers = trio.CapacityLimiter(40)
 
     def lookup(self, name: str, who: Who) -> Node:
         try:
@@ -123,10 +126,15 @@ class PosixQueues(PosixNames):
         mqueue_fs.status(base)
         return PosixQueueFile(self.kernel, base, int(priority))
 
-    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((name, PosixQueueFile(self.kernel, name)) for name in mqueue_fs.names())
+    def host_names(self) -> list[str]:
+        return mqueue_fs.names()
+
+    def named(self, name: str) -> Node:
+        return PosixQueueFile(self.kernel, name)
 
     async def create(self, name: str, mode: int, who: Who) -> Node:
+        if not mqueue_fs.is_seen():
+            raise SynosError(EPERM, "no queue can be seen here without /dev/mqueue; mq_open makes one")
         queue = Opened(self.kernel, open_caller(self.kernel, who))
         await queue.open(Request("mq_open", [host_name(name), os.O_CREAT | os.O_RDWR, mode & 0o777]))
         await queue.close()

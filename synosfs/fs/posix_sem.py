@@ -11,9 +11,11 @@ The size is that of the value as it is read, 0 for those who may not read it, an
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL, EMSGSIZE
+
+import trio
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs.lines import LineHandle
@@ -139,13 +141,17 @@ class PosixSemaphores(PosixNames):
     """The directory."""
 
     unlink_call = "sem_unlink"
+    listers = trio.CapacityLimiter(40)
 
     def lookup(self, name: str, who: Who) -> Node:
         posix_sem.status(name)
         return PosixSemaphoreFile(self.kernel, name)
 
-    def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        return ((name, PosixSemaphoreFile(self.kernel, name)) for name in posix_sem.names())
+    def host_names(self) -> list[str]:
+        return posix_sem.names()
+
+    def named(self, name: str) -> Node:
+        return PosixSemaphoreFile(self.kernel, name)
 
     async def create(self, name: str, mode: int, who: Who) -> Node:
         semaphore = Opened(self.kernel, open_caller(self.kernel, who))

@@ -63,7 +63,7 @@ def opened_now(fd: int, flags: int) -> Iterator[int]:
     try:
         opened = os.open(path_of(fd), flags | os.O_NONBLOCK | os.O_CLOEXEC)
     except BlockingIOError:
-        raise WouldBlock(errno.EAGAIN, "somebody has a lease on the file; look again later") from None
+        raise WouldBlock(errno.EAGAIN, "somebody has a lease on it; look again later") from None
     try:
         yield opened
     finally:

@@ -1,10 +1,11 @@
 """The names of POSIX message queues: the mqueue file system of the daemon's IPC namespace (mq_overview(7)).
 
 A privileged daemon gets that file system by itself, mounted nowhere (fsopen(2), fsmount(2)), and so sees every queue
-whether ``/dev/mqueue`` is mounted or not. Another daemon looks into ``/dev/mqueue``; where that is missing too, it
-knows the names that were opened through it, and no others.
+whether ``/dev/mqueue`` is mounted or not. Another daemon looks into ``/dev/mqueue``; where that is missing too, no name
+is to be seen, and queues are there for who opens them by ``mq_open``.
 
-All but ``change`` are looks, which never sleep (``host.shared_directory``).
+All but ``names`` and ``change`` are looks, which never sleep (``host.shared_directory``). A look never asks mq_open(3):
+that takes the lock of all names, and who waits there for a lease (F_SETLEASE) keeps it for as long as they wait.
 """
 
 import errno
@@ -23,8 +24,11 @@ from synosfs.ipc.change import Change, apply
 
 _DEV_MQUEUE = "/dev/mqueue"
 
-#: Names that were opened through the daemon, for one that has no directory to list.
-_opened: set[str] = set()
+_REASONS = {
+    errno.ENOENT: "no queue is named {name}",
+    errno.EACCES: "the mode of queue {name} does not let the caller do this",
+    errno.EPERM: "queue {name} belongs to another user, who may change it",
+}
 
 
 class QueueLine(NamedTuple):
@@ -44,18 +48,15 @@ def prepare() -> None:
     _directory()
 
 
-def note_opened(name: str) -> None:
-    """Remember a name that was opened through the daemon."""
-    if _directory() is None:
-        _opened.add(name)
+def is_seen() -> bool:
+    """Whether names of queues can be seen at all."""
+    return _directory() is not None
 
 
 def names() -> list[str]:
-    """Every queue of the namespace, as os.fsdecode has its name, with the daemon's rights: names are for everybody."""
+    """Every queue of the namespace, as os.fsdecode has its name: names are for everybody. In a thread (see above)."""
     directory = _directory()
-    if directory is not None:
-        return os.listdir(directory)
-    return [name for name in sorted(_opened) if _exists(name)]
+    return [] if directory is None else os.listdir(directory)
 
 
 def status(name: str) -> os.stat_result:
@@ -69,8 +70,15 @@ def line(name: str) -> QueueLine:
 
     WouldBlock (EAGAIN): somebody has a lease on it.
     """
-    with _found(name) as (found, _), shared_directory.opened_now(found, os.O_RDONLY) as fd:
+    with opened_now(name) as fd:
         return QueueLine(*(int(number) for number in re.findall(rb":(\d+)", os.read(fd, 128))))
+
+
+@contextmanager
+def opened_now(name: str) -> Iterator[int]:
+    """A descriptor for reading, for the length of the body, which serves as mq_open's does. Errors as ``line`` has."""
+    with _found(name) as (found, _), shared_directory.opened_now(found, os.O_RDONLY) as fd:
+        yield fd
 
 
 def change(name: str, wanted: Change) -> None:
@@ -84,37 +92,10 @@ def _found(name: str) -> Iterator[tuple[int, os.stat_result]]:
     """A descriptor of the queue as a file, and its status."""
     directory = _directory()
     with explaining(_REASONS, name=shown(os.fsencode(name))):
-        if directory is not None:
-            with shared_directory.found(directory, name) as found:
-                yield found
-            return
-        fd = _open_by_name(name)
-        try:
-            yield fd, os.fstat(fd)
-        finally:
-            os.close(fd)
-
-
-_REASONS = {
-    errno.ENOENT: "no queue is named {name}",
-    errno.EACCES: "the mode of queue {name} does not let the caller do this",
-    errno.EPERM: "queue {name} belongs to another user, who may change it",
-    errno.EAGAIN: "somebody has a lease on queue {name}; look again later",
-}
-
-
-def _open_by_name(name: str) -> int:
-    return host_posix.mq_open_blocking(b"/" + os.fsencode(name), os.O_RDONLY | os.O_NONBLOCK)
-
-
-def _exists(name: str) -> bool:
-    try:
-        os.close(_open_by_name(name))
-    except SynosError as error:
-        if error.errno == errno.ENOENT:
-            _opened.discard(name)
-            return False
-    return True
+        if directory is None:
+            raise SynosError(errno.ENOENT)
+        with shared_directory.found(directory, name) as found:
+            yield found
 
 
 @functools.cache

@@ -5,7 +5,7 @@ and to wait is to wait in the kernel, in a thread. Only so does a caller have it
 their order, and only so does the kernel know that somebody waits, and notify nobody (mq_notify(3)).
 
 What goes by a name may wait too, for a lease that somebody has on the queue: ``open_`` and ``unlink`` belong in a
-thread of the caller's. A look does not wait (``attributes_now``, and all of ``mqueue_fs`` but ``change``).
+thread of the caller's. A look does not wait (``attributes_now``, and most of ``mqueue_fs``).
 
 Linux looks at times and priorities before it looks at the descriptor: so do ``deadline`` and ``check_priority``.
 """
@@ -48,7 +48,6 @@ _UNLINK = {
     errno.ENOENT: "no queue is named {name}",
     errno.EACCES: "queue {name} belongs to another user, who may unlink it, or a second slash stands in the name",
 }
-_LOOK = {**_OPEN, errno.EAGAIN: "somebody has a lease on queue {name}; look again later"}
 _SEND = {
     errno.EBADF: "queue {name} is not open for writing",
     errno.EMSGSIZE: "the message is larger than the msgsize of queue {name}; see mq_getattr",
@@ -151,18 +150,13 @@ def open_(
         wanted = flags & _FLAGS | os.O_NONBLOCK * nonblock
         host_fd = host_posix.mq_open_blocking(name, wanted, mode, maxmsg, msgsize)
     os.set_blocking(host_fd, True)
-    mqueue_fs.note_opened(os.fsdecode(name[1:]))
     return PosixQueue(name, host_fd)
 
 
-def attributes_now(name: bytes) -> QueueAttributes:
-    """The attributes of a queue, by opening it for reading. Never sleeps; EAGAIN: somebody has a lease on it."""
-    with explaining(_LOOK, name=shown(name)):
-        host_fd = host_posix.mq_open_blocking(name, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        return PosixQueue(name, host_fd).attributes()
-    finally:
-        os.close(host_fd)
+def attributes_now(name: str) -> QueueAttributes:
+    """The attributes of a queue by its name in ``mqueue_fs``. Never sleeps; EAGAIN: somebody has a lease on it."""
+    with mqueue_fs.opened_now(name) as fd:
+        return PosixQueue(os.fsencode(name), fd).attributes()
 
 
 def unlink(name: bytes) -> None:

@@ -52,7 +52,6 @@ _UNLINK = {
 _LOOK = {
     errno.ENOENT: "no semaphore is named {name}",
     errno.EACCES: "the mode of semaphore {name} does not let the caller read it",
-    errno.EAGAIN: "somebody has a lease on semaphore {name}; look again later",
     errno.EINVAL: "what is named {name} is no semaphore",
 }
 _CHANGE = {

@@ -264,6 +264,34 @@ def test_a_time_out_in_the_future_is_waited_for(door: Door, mqd: int) -> None:
     assert time.time() >= until + 0.05
 
 
+def test_a_time_far_away_is_a_time(door: Door, mqd: int) -> None:
+    assert door.ok("mq_timedsend", mqd, b"x", 0, abs_sec=1 << 62).ret == 0
+    assert door.ok("mq_timedreceive", mqd, 16, abs_sec=10**10, abs_nsec=999_999_999).data == b"x"
+
+
+@pytest.mark.parametrize(
+    ("call", "args", "named", "errno"),
+    [
+        ("mq_timedsend", (b"x", 32768), {}, "EINVAL"),
+        ("mq_send", (b"x", 32768), {}, "EINVAL"),
+        ("mq_timedsend", (b"x", 0), {"abs_nsec": -1}, "EINVAL"),
+        ("mq_timedsend", (b"x", 0), {"abs_sec": 1}, "EBADF"),
+        ("mq_timedreceive", (16,), {"abs_nsec": 10**9}, "EINVAL"),
+        ("mq_timedreceive", (16,), {"abs_sec": -1}, "EINVAL"),
+        ("mq_setattr", (1,), {}, "EINVAL"),
+        ("mq_setattr", (0,), {}, "EBADF"),
+        ("mq_notify", (7,), {}, "EINVAL"),
+        ("mq_notify", (-1,), {}, "EINVAL"),
+        ("mq_notify", ("NULL",), {}, "EBADF"),
+        ("mq_notify", ("SIGEV_THREAD",), {}, "EBADF"),
+    ],
+)
+def test_what_is_wrong_in_itself_is_told_before_the_descriptor_is_looked_at(
+    door: Door, call: str, args: tuple, named: dict[str, int], errno: str
+) -> None:
+    assert door.call(call, 999, *args, **named).errno == errno
+
+
 # --- mq_getattr, mq_setattr
 
 

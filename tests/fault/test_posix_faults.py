@@ -168,6 +168,18 @@ def test_cutting_and_growing_a_semaphores_file_under_its_users_hurts_them_alone(
     assert gate.mount.daemon.poll() is None
 
 
+def test_native_programs_make_what_the_gate_opens_and_the_other_way_round(gate: MountDoor, objects: None) -> None:
+    """The same file, byte by byte: glibc's own and one that the gate has made."""
+    libc.sem_unlink(NAME)
+    address = sem_open(NAME, os.O_CREAT, 0o600, 7)
+    natively = FILE.read_bytes()
+    libc.sem_close(address)
+    libc.sem_unlink(NAME)
+    sem = gate.ok("sem_open", NAME, "O_CREAT", 0o600, 7).ret
+    assert FILE.read_bytes() == natively
+    gate.ok("sem_close", sem)
+
+
 def open_by_name(pid: int) -> list[str]:
     """What the process has open of the test's objects. A count of all would take in what is open for a moment."""
     name = NAME[1:].decode()
