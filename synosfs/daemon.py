@@ -24,6 +24,7 @@ from typing import NoReturn
 
 from synosfs import mountpoint
 from synosfs.errors import SynosError
+from synosfs.logfilter import Sober
 from synosfs.options import MountOptions
 
 #: The longest a daemon may take to say whether it could mount, in seconds: an import on a slow disk, not a wait.
@@ -94,6 +95,7 @@ def configure_log(logs: LogOptions, *, foreground: bool) -> None:
         handler = _syslog()
     if not handler.formatter:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(Sober())
     logging.basicConfig(level=logs.level.upper(), handlers=[handler], force=True)
     logging.raiseExceptions = foreground  # a log that cannot be written is no business of a daemon's callers
     logging.captureWarnings(capture=True)

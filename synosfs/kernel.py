@@ -80,6 +80,13 @@ class Kernel:
             user_namespace=usernamespace.of(process.pid),
         )
 
+    def sees(self, process: Process, tid: int, uid: int, gid: int) -> bool:
+        """Whether ``tid`` is to know of ``process`` at all: not where /proc hides the processes of others."""
+        if not procfs.hides_processes() or procfs.thread_group(tid) == process.pid:
+            return True
+        with rights.acting_as(effective(tid, uid, gid)):
+            return procfs.is_seen(process.pid)
+
     def look_into(self, process: Process, tid: int, opener: Credentials) -> bool:
         """Whether ``tid`` is of ``process`` itself. Another must be let by the host, as ptrace(2) has it: all ids
         of the process are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.

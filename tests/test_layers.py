@@ -37,6 +37,7 @@ def room(below: str, libraries: str = "") -> Room:
 ROOMS = {
     "errors": room("", "os"),
     "options": room("errors"),
+    "logfilter": room("errors", "time"),
     "mountpoint": room("errors options host.arch", "os pathlib select shutil signal subprocess threading time"),
     "host": room("errors", "ctypes os select signal threading time fcntl mmap termios socket posix_ipc trio outcome"),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
@@ -61,7 +62,7 @@ ROOMS = {
     "fs.operations": room("errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("errors", "os select time trio pyfuse3"),
     "mount": room("errors options mountpoint kernel fs host process.accounts syscall_gate", "resource select signal time trio pyfuse3"),
-    "daemon": room("errors options mountpoint mount host", "os fcntl resource select signal socket time threading"),
+    "daemon": room("errors logfilter options mountpoint mount host", "os fcntl resource select signal socket time threading"),
     "cli": room("errors options mountpoint daemon mount", "os"),
     "__main__": room("cli"),
     "__init__": room(""),

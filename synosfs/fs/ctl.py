@@ -20,12 +20,12 @@ from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.spec import Row, bind
 
-Table = Callable[[], Iterable[tuple[object, ...]]]
+Table = Callable[[Who], Iterable[tuple[object, ...]]]
 
 
 @dataclass(frozen=True)
 class CtlFile(Node):
-    """A control file: the ``header`` and ``rows`` of its table, and its command words."""
+    """A control file: the ``header`` of its table and the ``rows`` that somebody is shown, and its command words."""
 
     kernel: Kernel
     header: tuple[str, ...]
@@ -44,7 +44,7 @@ class CtlFile(Node):
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
-            return Snapshot(await table(self.header, self.rows()))
+            return Snapshot(await table(self.header, self.rows(who)))
         caller = open_caller(self.kernel, who, flags, inode)
         return Session(self.kernel, caller, readable=reads(flags), translate=self._translate)
 

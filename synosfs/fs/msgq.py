@@ -220,7 +220,7 @@ def directory(kernel: Kernel) -> Directory:
 
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda: sysv.rows(_HEADER, _QUEUES, status), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(_HEADER, _QUEUES, status), _COMMANDS),
             "sysv": sysv.ById(kernel, _QUEUES),
             "key": sysv.ByKey(kernel, _QUEUES),
             "posix": posix_mq.directory(kernel),

@@ -75,7 +75,8 @@ class Pipes(Node):
         if is_reserved(name):
             pid, _, number = name.partition(".")
             process = self.kernel.processes.find(int(pid))
-            if process is not None and (int(pid), int(number)) in _numbers_of_pipes(process):
+            hidden = process is None or not self.kernel.sees(process, who.pid, who.uid, who.gid)
+            if process is not None and not hidden and (int(pid), int(number)) in _numbers_of_pipes(process):
                 return DescriptorLink(self.kernel, process, int(number))
         raise no_such(name)
 
@@ -83,7 +84,7 @@ class Pipes(Node):
         yield "ctl", self.ctl
         for name, fifo in self.kernel.ipc.fifos:
             yield name, FifoNode(self.kernel, fifo)
-        for process in self.kernel.processes:
+        for process in _seen(self.kernel, who):
             for pid, number in _numbers_of_pipes(process):
                 yield f"{pid}.{number}", DescriptorLink(self.kernel, process, number)
 
@@ -96,6 +97,10 @@ class Pipes(Node):
 
     async def rename(self, name: str, new_name: str, who: Who) -> None:
         await call_as(self.kernel, who, Request("rename", [name, new_name]))
+
+
+def _seen(kernel: Kernel, who: Who) -> Iterable[Process]:
+    return (process for process in kernel.processes if kernel.sees(process, who.pid, who.uid, who.gid))
 
 
 def _numbers_of_pipes(process: Process) -> list[tuple[int, int]]:
@@ -136,10 +141,10 @@ _COMMANDS = {
 def directory(kernel: Kernel) -> Pipes:
     """``pipes/``."""
 
-    def rows() -> Iterable[tuple[object, ...]]:
+    def rows(who: Who) -> Iterable[tuple[object, ...]]:
         for name, fifo in kernel.ipc.fifos:
             yield (word(name), "fifo", *5 * ("-",), fifo.uid, fifo.gid, Octal(fifo.mode), "-")
-        for process in kernel.processes:
+        for process in _seen(kernel, who):
             for pid, number in _numbers_of_pipes(process):
                 description = process.descriptors.get(number)
                 end = "read" if description.readable else "write"

@@ -59,14 +59,14 @@ class Processes(Node):
         process = (
             self.kernel.processes.find(int(name)) if name.isascii() and name.isdigit() and name[0] != "0" else None
         )
-        if process is None:
+        if process is None or not self.kernel.sees(process, who.pid, who.uid, who.gid):
             raise no_such(name)
         return ProcessDirectory(self.kernel, process)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         yield "self", Self(self.kernel)
         for process in self.kernel.processes:
-            if process.is_alive():
+            if process.is_alive() and self.kernel.sees(process, who.pid, who.uid, who.gid):
                 yield str(process.pid), ProcessDirectory(self.kernel, process)
 
 

@@ -192,7 +192,7 @@ def directory(kernel: Kernel) -> Directory:
 
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda: sysv.rows(_HEADER, _SETS, status), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(_HEADER, _SETS, status), _COMMANDS),
             "sysv": sysv.ById(kernel, _SETS),
             "key": sysv.ByKey(kernel, _SETS),
             "posix": posix_sem.directory(kernel),

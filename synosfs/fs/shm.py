@@ -384,7 +384,7 @@ def directory(kernel: Kernel) -> Directory:
     """``shm/``."""
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, partial(_rows, kernel), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: _rows(kernel), _COMMANDS),
             "posix": Link("/dev/shm"),
             "sysv": sysv.ById(kernel, _SEGMENTS),
             "key": SegmentsByKey(kernel, _SEGMENTS, NewSegments()),

@@ -3,6 +3,7 @@
 All raise ProcessLookupError when the thread is gone, so that callers have one exception to expect.
 """
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -119,6 +120,26 @@ def umask(tid: int) -> int:
 def running_ns(tid: int) -> int:
     """For how long a thread has run on a CPU, in nanoseconds (CONFIG_SCHED_INFO)."""
     return int(text(tid, "schedstat").split()[0])
+
+
+@functools.cache
+def hides_processes() -> bool:
+    """Whether /proc is mounted with hidepid=, so that users do not see the processes of others (proc(5))."""
+    for line in reversed(text("self", "mountinfo").splitlines()):  # the last one covers those before
+        mount, _, filesystem = line.partition(b" - ")
+        if mount.split()[4] == b"/proc" and filesystem.startswith(b"proc "):
+            options = filesystem.split()[-1].split(b",")
+            return any(option.startswith(b"hidepid=") and option[8:] not in (b"0", b"off") for option in options)
+    return False
+
+
+def is_seen(pid: int) -> bool:
+    """Whether the calling thread sees a process in /proc."""
+    try:
+        os.stat(f"/proc/{pid}/status")
+    except OSError:
+        return False
+    return True
 
 
 def ask_to_trace(pid: int) -> None:

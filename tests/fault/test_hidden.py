@@ -1,0 +1,42 @@
+"""Where /proc hides the processes of others (hidepid=, proc(5)), the mount hides them too."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from command import run
+
+_SCRIPT = """
+set -e
+mount -t proc -o hidepid=2 proc /proc
+synosfs -o allow_other {mount}
+cd {mount}
+exec 3<>syscall
+echo pipe >&3
+drop="setpriv --reuid=65534 --regid=65534 --clear-groups"
+echo "root: $(ls proc | tr '\\n' ' ') $(ls pipes | tr '\\n' ' ') $(wc -l <pipes/ctl)"
+echo "others: $($drop sh -c 'echo getpid > syscall; ls proc; ls pipes; cat pipes/ctl' | tr -s '\\n ' ' ')"
+$drop cat proc/$$/status || echo "status $?"
+$drop ls pipes/$$.3 || echo "pipe $?"
+cd /
+umount -l {mount}
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts /proc")
+def test_other_users_do_not_see_roots_processes(tmp_path: Path, ipc_namespace: None) -> None:
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    mount = tmp_path / "mnt"
+    mount.mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = run("unshare", "--mount", "bash", "-c", _SCRIPT.format(mount=mount), env=os.environ | {"PATH": path})
+    root, others, status, pipe = done.stdout.splitlines()
+    assert " self " in f" {root} "
+    assert len(root.split()) >= 6  # itself, self, ctl and two ends
+    assert root.split()[-1] == "3"
+    # Of the processes only its own, which has ended, or none; and the header of the table.
+    assert "root" not in others
+    assert [word for word in others.split() if word.count(".") == 1] == []
+    assert (status, pipe) == ("status 1", "pipe 2")
