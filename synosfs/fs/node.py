@@ -108,6 +108,10 @@ class Node:
         """What is in the directory; taken bit by bit, while things come and go."""
         raise SynosError(ENOTDIR)
 
+    async def listed(self, who: Who) -> Iterable[tuple[str, "Node"]]:
+        """``entries``, for who opens the directory; in a thread where others can make the host slow to say."""
+        return self.entries(who)
+
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         raise SynosError(EISDIR)
 

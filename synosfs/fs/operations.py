@@ -11,8 +11,7 @@ import itertools
 import logging
 import os
 import stat
-import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pyfuse3
@@ -20,19 +19,17 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
+from synosfs.fs.entries import Listing, entry_attributes
 from synosfs.fs.inodes import ROOT, Inodes
 from synosfs.fs.interrupts import shown_inode
-from synosfs.fs.node import FOREVER, Attributes, Handle, Node, writes
+from synosfs.fs.node import FOREVER, Handle, Node, Who, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
-from synosfs.process.accounts import Account, Accounts
+from synosfs.process.accounts import Accounts
 from synosfs.syscall_gate.readiness import IN, OUT
 
 log = logging.getLogger(__name__)
-
-#: The time of files that have none of their own.
-_STARTED_NS = time.time_ns()
 
 #: rename(2): the only flag that is honoured.
 _RENAME_NOREPLACE = 1
@@ -98,7 +95,7 @@ class Operations(pyfuse3.Operations):
         self._inodes = Inodes(root)
         self._handles: dict[int, Handle] = {}
         self._pollers = Pollers(nursery)
-        self._directories: dict[int, _Listing] = {}
+        self._directories: dict[int, Listing] = {}
         self._numbers = itertools.count(1)  # of what is open
 
     def statistics(self) -> list[tuple[str, object]]:
@@ -175,7 +172,7 @@ class Operations(pyfuse3.Operations):
     @_by_name
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         node = self._inodes[inode]
-        return _attributes(shown_inode(inode), node, node.attributes(ctx))
+        return entry_attributes(shown_inode(inode), node, node.attributes(ctx))
 
     @_by_name
     async def setattr(
@@ -193,7 +190,7 @@ class Operations(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime and not fields.update_size else None,
         )
         await node.change(change, ctx)
-        return _attributes(shown_inode(inode), node, node.attributes(ctx))
+        return entry_attributes(shown_inode(inode), node, node.attributes(ctx))
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         if name.startswith(b"user."):
@@ -309,11 +306,13 @@ class Operations(pyfuse3.Operations):
     # --- directories ---
 
     @_by_name
-    def opendir(self, inode: int, ctx: RequestContext) -> int:
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        directory = self._inodes[inode]
+        entries = await directory.listed(ctx)
         account = self._accounts.of(ctx.uid)
         account.charge("sessions")
         number = next(self._numbers)
-        self._directories[number] = _Listing(self._inodes[inode], ctx, account)
+        self._directories[number] = Listing(directory, ctx, account, entries)
         return number
 
     @_boundary
@@ -340,11 +339,11 @@ class Operations(pyfuse3.Operations):
 
     # --- helpers ---
 
-    def _entry(self, node: Node, ctx: RequestContext, *, listed: bool = False) -> EntryAttributes:
+    def _entry(self, node: Node, ctx: Who, *, listed: bool = False) -> EntryAttributes:
         """A node's attributes for the kernel, which holds one more reference from now on, and not yet the name."""
         attributes = node.attributes(ctx)
         inode = self._inodes.refer_listed(node) if listed else self._inodes.refer(node, ctx.pid)
-        return _attributes(inode, node, attributes)
+        return entry_attributes(inode, node, attributes)
 
     async def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         account = self._accounts.of(ctx.uid)
@@ -384,27 +383,6 @@ class Operations(pyfuse3.Operations):
         await handle.close()
 
 
-class _Listing:
-    """An open directory, and for whom: what it holds is found as it is read, a request's worth at a time."""
-
-    def __init__(self, directory: Node, who: RequestContext, account: Account) -> None:
-        self.directory = directory
-        self.who = who
-        self.account = account
-        self._more = iter(directory.entries(who))
-        self._found: list[tuple[str, Node]] = []
-
-    def since(self, position: int) -> Iterator[tuple[int, tuple[str, Node]]]:
-        """The entries from this place on, each with its place. The same place gives the same entry again."""
-        for place in itertools.count(position):
-            while place >= len(self._found):
-                following = next(self._more, None)
-                if following is None:
-                    return
-                self._found.append(following)
-            yield place, self._found[place]
-
-
 def _no_xattr(name: bytes) -> SynosError:
     if not name.startswith((b"user.", *_NAME_SPACES)):
         return SynosError(errno.ENOTSUP, "attributes are named user.… here")
@@ -416,23 +394,6 @@ def _text(name: bytes) -> str:
     if len(name) > _NAME_MAX:
         raise SynosError(errno.ENAMETOOLONG, f"a name has up to {_NAME_MAX} bytes")
     return os.fsdecode(name)
-
-
-def _attributes(inode: int, node: Node, attributes: Attributes) -> EntryAttributes:
-    mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns = attributes
-    entry = EntryAttributes()
-    entry.st_ino = inode
-    entry.st_mode = mode
-    entry.st_nlink = 2 if stat.S_ISDIR(mode) else 1
-    entry.st_uid = uid
-    entry.st_gid = gid
-    entry.st_size = size
-    entry.st_atime_ns = atime_ns or _STARTED_NS
-    entry.st_mtime_ns = mtime_ns or _STARTED_NS
-    entry.st_ctime_ns = ctime_ns or _STARTED_NS
-    entry.entry_timeout = 0.0
-    entry.attr_timeout = node.attr_timeout
-    return entry
 
 
 assert ROOT == pyfuse3.ROOT_INODE

@@ -202,8 +202,11 @@ def test_who_opens_what_is_leased_waits_alone_and_can_be_killed(
     make, flags, unlink = FAMILIES[call]
     leased(make(mqueues))
     attacker = attack(gate, call, NAME, *flags)
+    # Who waits in mq_open keeps all names of queues locked (ipc/mqueue.c): who lists them waits alone, too.
+    lister = gate.spawn(lambda: os.listdir(gate.mount.path / "msgq/posix"))
     others_are_served(gate)
     attacker.kill()
+    lister.result()
     wait_until(lambda: gate.blocked_callers() == 0, "nobody is blocked")
     # A session that is not to wait does not.
     session = os.open(gate.mount.gate, os.O_RDWR | os.O_NONBLOCK)
@@ -388,5 +391,8 @@ def test_who_waits_for_a_lock_of_the_host_waits_alone(
     # The directory is locked by now: what is not there is not waited for either.
     nothing = gate.mount.path / "sem/posix/synosfs-none"
     assert gate.spawn(nothing.exists).result(AT_ONCE_S) is False
+    lister = gate.spawn(lambda: os.listdir(nothing.parent))
+    others_are_served(gate)
     holder.kill()
+    lister.result()
     assert not attacker.result().errno
