@@ -4,6 +4,9 @@ A path means what it means to the process: it begins at the process's root or wo
 mount namespace, or in ``pipes/`` of the mount when it has no slash. No magic link of procfs is followed
 (``/dev/stdin``, ``/proc/self/fd/3``): for the host it is the daemon that asks, and "self" would be the daemon.
 
+A path with a slash is not for a caller that is confined otherwise than by its ids (``confinement``): the host would
+judge the daemon instead.
+
 A walk can lead to a file system that does not answer, or into our own mount, whose answers come from the main thread:
 all of this belongs in an avatar's thread, with the caller's rights.
 """
@@ -16,6 +19,7 @@ from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.host import rights
+from synosfs.host.confinement import Confinement
 from synosfs.host.credentials import Credentials
 from synosfs.host.errors import explaining
 from synosfs.host.file import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2_blocking
@@ -28,7 +32,7 @@ class Place(NamedTuple):
 
     ``own`` says that the process itself asks, which may have the use of its own directories and streams whatever the
     host lets it see of itself in /proc (nothing, when it has changed its ids). ``mountpoint`` is empty, and ``device``
-    -1, where there is no mount.
+    -1, where there is no mount. ``tid`` is the process's thread that calls.
     """
 
     pid: int
@@ -37,6 +41,12 @@ class Place(NamedTuple):
     own: bool
     mountpoint: str
     device: int
+    tid: int
+    confinement: Confinement
+
+    def check(self, name: str) -> None:
+        """That the process may have the use of this file of the host's. EACCES: it is confined."""
+        self.confinement.check_file(self.pid, self.tid, name)
 
 
 @contextmanager
@@ -72,16 +82,21 @@ def _beginning(place: Place, path: str) -> Iterator[tuple[int, int]]:
         raise SynosError(errno.ENOENT, "an empty path names nothing")
     if "/" not in path:
         directory, resolve = _pipes(place), RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
-    elif path.startswith("/"):
-        directory, resolve = _proc_directory(place, "root"), RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
     else:
-        directory, resolve = _proc_directory(place, "cwd"), RESOLVE_NO_MAGICLINKS
-        if not _shares_our_root(place):
-            resolve |= RESOLVE_BENEATH  # an absolute symbolic link would lead to our root instead of the process's
+        place.check(path)
+        directory, resolve = _of_process(place, path)
     try:
         yield directory, resolve
     finally:
         os.close(directory)
+
+
+def _of_process(place: Place, path: str) -> tuple[int, int]:
+    if path.startswith("/"):
+        return _proc_directory(place, "root"), RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+    # In another root, an absolute symbolic link would lead to our root instead of the process's.
+    beneath = 0 if _shares_our_root(place) else RESOLVE_BENEATH
+    return _proc_directory(place, "cwd"), RESOLVE_NO_MAGICLINKS | beneath
 
 
 def _pipes(place: Place) -> int:

@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.host import file as host_file
+from synosfs.host import file_size, procfs, rights
 from synosfs.host import path as walk
-from synosfs.host import procfs, rights
 from synosfs.host.errors import explained, explaining
 from synosfs.host.path import Place
 from synosfs.host.thread import leave_apart
+from synosfs.ipc import pipe
 from synosfs.ipc.change import Change, apply
 
 #: Flags of open(2) that are honoured; O_CLOEXEC is the descriptor's, O_NONBLOCK the description's.
@@ -100,25 +101,38 @@ def change(place: Place, path: str, wanted: Change) -> None:
             apply(wanted, f"/proc/self/fd/{fd}")
 
 
+def write(pid: int, host_fd: int, data: bytes) -> int:
+    """Write for a process, which may make a file as large as its RLIMIT_FSIZE says: EFBIG, or a short write."""
+    with file_size.room(pid, host_fd, len(data)) as room:
+        return pipe.write(host_fd, memoryview(data)[:room])
+
+
+def write_blocking(pid: int, host_fd: int, data: bytes) -> int:
+    """As ``write``, of a descriptor that may wait."""
+    with file_size.room(pid, host_fd, len(data)) as room:
+        return pipe.write_blocking(host_fd, data[:room])
+
+
+def pwrite(pid: int, host_fd: int, data: bytes, offset: int) -> int:
+    """As ``write``, at an offset."""
+    with file_size.room(pid, host_fd, len(data), offset) as room:
+        return pipe.pwrite(host_fd, data[:room], offset)
+
+
+def check_length(pid: int, host_fd: int, length: int) -> None:
+    """That the process may give a file this length: EFBIG where it grows beyond RLIMIT_FSIZE."""
+    file_size.check_length(pid, host_fd, length)
+
+
 @contextmanager
 def standard_stream(place: Place, number: int, access: int) -> Iterator[int]:
     """A host descriptor of the process's own stream 0, 1 or 2 for one call; /dev/null where it may not be had.
 
     It is the very open file, offset and all, where the host lends it (pidfd_getfd(2)), else the same file opened anew
-    for ``access`` (O_RDONLY, O_WRONLY). It is never kept: an end of a pipe that the daemon holds would be one that is
-    never closed. EDEADLK: the stream leads into our own mount.
+    for ``access`` (O_RDONLY, O_WRONLY), which a confined process may not have: EACCES. It is never kept: an end of a
+    pipe that the daemon holds would be one that is never closed. EDEADLK: the stream leads into our own mount.
     """
-    link = f"/proc/{place.pid}/fd/{number}"
-    try:
-        if not place.own:
-            os.readlink(link)  # the kernel's word, for the caller's rights, whether this process may be looked into
-        try:
-            with rights.acting_as_daemon():
-                fd = host_file.pidfd_getfd(place.pidfd, number)
-        except SynosError:
-            fd = host_file.open_blocking(link, access | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    fd = _stream_of(place, number, access)
     if os.fstat(fd).st_dev == place.device:
         # Closing it waits for the write to the mount that this very call is part of: not in this thread.
         leave_apart(partial(os.close, fd))
@@ -131,6 +145,29 @@ def standard_stream(place: Place, number: int, access: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _stream_of(place: Place, number: int, access: int) -> int:
+    link = f"/proc/{place.pid}/fd/{number}"
+    if place.own or _may_look_at(link):
+        with suppress(SynosError), rights.acting_as_daemon():
+            return host_file.pidfd_getfd(place.pidfd, number)
+        place.check(f"descriptor {number}, opened anew")
+        try:
+            return host_file.open_blocking(link, access | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
+        except SynosError as error:
+            if error.errno == errno.EINTR:  # the call is to end
+                raise
+    return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+
+def _may_look_at(link: str) -> bool:
+    """The kernel's word, for the caller's rights, whether the process may be looked into."""
+    try:
+        os.readlink(link)
+    except OSError:
+        return False
+    return True
 
 
 # --- opening what was found ------------------------------------------------------------------------------------------

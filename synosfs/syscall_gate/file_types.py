@@ -9,9 +9,9 @@ have rows here too.
 
 import errno
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from synosfs.errors import SynosError, WouldBlock
+from synosfs.errors import SynosError, WouldBlock, shown
 from synosfs.host import abi
 from synosfs.host.path import Place
 from synosfs.ipc import file, pipe
@@ -19,6 +19,8 @@ from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import MAX_DATA, Reply
 from synosfs.syscall_gate.waiting import Blocking, OnAvatar, WhenReady
+
+T = TypeVar("T")
 
 Answer = int | Reply | Blocking
 
@@ -32,8 +34,30 @@ class FileType(NamedTuple):
 
 
 def place_of(caller: Caller) -> Place:
+    """Where the caller's paths begin, and what is known of it that bears on files."""
     process, ipc = caller.process, caller.ipc
-    return Place(process.pid, process.pidfd, caller.credentials, caller.own, ipc.mountpoint, ipc.device)
+    return Place(
+        process.pid,
+        process.pidfd,
+        caller.credentials,
+        caller.own,
+        ipc.mountpoint,
+        ipc.device,
+        caller.tid,
+        caller.confinement,
+    )
+
+
+def on_file(caller: Caller, name: bytes, call: Callable[[], T]) -> Callable[[], T]:
+    """``call``, for who may have files of the host's at all. It is about one that no path of the caller's leads to: to
+    the host the names of POSIX memory and semaphores are files in /dev/shm.
+    """
+
+    def use() -> T:
+        place_of(caller).check(shown(name))
+        return call()
+
+    return use
 
 
 def data_reply(data: bytes) -> Reply:
@@ -113,7 +137,8 @@ def _read_file(caller: Caller, description: Description, size: int) -> Answer:
 
 
 def _write_file(caller: Caller, description: Description, data: bytes) -> Answer:
-    return _file_call(caller, description, lambda fd: pipe.write(fd, data))
+    pid = caller.process.pid
+    return _file_call(caller, description, lambda fd: file.write(pid, fd, data))
 
 
 # --- message queues ---
@@ -149,7 +174,7 @@ def _write_standard(caller: Caller, description: Description, data: bytes) -> An
     def write(host_fd: int) -> int:
         if caller.nonblock and not pipe.is_ready(host_fd, writable=True):
             raise _would_wait(description)
-        return pipe.write_blocking(host_fd, data[: pipe.PIPE_BUF] if caller.nonblock else data)
+        return file.write_blocking(caller.process.pid, host_fd, data[: pipe.PIPE_BUF] if caller.nonblock else data)
 
     return _standard_call(caller, description, write, abi.O_WRONLY)
 

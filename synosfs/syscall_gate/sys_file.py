@@ -15,7 +15,7 @@ from synosfs.ipc.change import Change, Named
 from synosfs.ipc.file import Opened
 from synosfs.process.descriptors import MOST_DESCRIPTORS, Description
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import Answer, data_reply, place_of, type_of
+from synosfs.syscall_gate.file_types import Answer, data_reply, on_file, place_of, type_of
 from synosfs.syscall_gate.record import MAX_DATA, Reply
 from synosfs.syscall_gate.sys_pipe import close_host_fd, done
 from synosfs.syscall_gate.waiting import OnAvatar, Until
@@ -90,7 +90,8 @@ def sys_pread64(caller: Caller, fd: int, size: int, offset: int) -> Answer:
 
 def sys_pwrite64(caller: Caller, fd: int, data: bytes, offset: int) -> Answer:
     description = caller.descriptors.get(fd)
-    return _on_host(caller, description, lambda host_fd: pipe.pwrite(host_fd, data, offset))
+    pid = caller.process.pid
+    return _on_host(caller, description, lambda host_fd: file.pwrite(pid, host_fd, data, offset))
 
 
 def sys_dup(caller: Caller, fd: int) -> int:
@@ -151,7 +152,8 @@ def sys_chmod(caller: Caller, path: str | Named, mode: int) -> Answer:
 
 def sys_chown(caller: Caller, path: str | Named, uid: int, gid: int) -> Answer:
     """An id of 0xffffffff (-1 in C) stays as it is."""
-    return _change(caller, path, Change(uid=_given(uid), gid=_given(gid)))
+    new_uid, new_gid = caller.user_namespace.given(_given(uid), _given(gid))
+    return _change(caller, path, Change(uid=new_uid, gid=new_gid))
 
 
 def sys_utimensat(caller: Caller, path: str | Named, atime_ns: int | None, mtime_ns: int | None) -> Answer:
@@ -166,8 +168,10 @@ def _given(id: int) -> int | None:
 def _change(caller: Caller, path: str | Named, change: Change) -> Answer:
     """A name without a slash is one in ``pipes/``; an object that a file of the mount stands for comes as it is."""
     if isinstance(path, Named):
-        family = mqueue_fs if path.family == "mqueue" else posix_sem
-        return OnAvatar(partial(done, family.change, path.name[1:].decode("utf-8", "surrogateescape"), change))
+        name = path.name[1:].decode("utf-8", "surrogateescape")
+        if path.family == "mqueue":
+            return OnAvatar(partial(done, mqueue_fs.change, name, change))
+        return OnAvatar(on_file(caller, path.name, partial(done, posix_sem.change, name, change)))
     if "/" in path:
         return OnAvatar(partial(done, file.change, place_of(caller), path, change))
     caller.ipc.fifos.change(path, change, caller.credentials)

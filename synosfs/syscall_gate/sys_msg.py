@@ -73,7 +73,7 @@ def sys_msgctl(
         case abi.IPC_STAT:
             return Reply(0, _fields(caller, queue.status()))
         case abi.IPC_SET:
-            queue.set(uid, gid, mode, qbytes)
+            queue.set(*caller.user_namespace.given(uid, gid), mode, qbytes)
             return 0
         case abi.IPC_RMID:
             queue.remove()
@@ -92,6 +92,6 @@ def _received(message: Message) -> Reply:
 
 
 def _fields(caller: Caller, status: sysv_msg.QueueStatus) -> dict[str, int]:
-    fields: dict[str, int] = caller.ipc.with_true_pids(status)._asdict()
+    fields = caller.user_namespace.shown(caller.ipc.with_true_pids(status)._asdict())
     del fields["msqid"]
     return fields | {"key": Hexadecimal(status.key), "mode": Octal(status.mode)}

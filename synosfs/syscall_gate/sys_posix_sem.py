@@ -11,6 +11,7 @@ from synosfs.ipc import posix_sem
 from synosfs.ipc.posix_sem import Semaphore
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.file_types import on_file
 from synosfs.syscall_gate.sys_file import sys_close
 from synosfs.syscall_gate.sys_pipe import done
 from synosfs.syscall_gate.waiting import InThread, OnAvatar, Until
@@ -21,7 +22,7 @@ def sys_sem_open(caller: Caller, name: bytes, flags: int, mode: int, value: int)
         return caller.descriptors.add(_described(semaphore), close_on_exec=True)
 
     make = partial(posix_sem.open_, name, flags, mode, value, caller.umask(), nonblock=caller.nonblock)
-    return OnAvatar(make, finish=finish)
+    return OnAvatar(on_file(caller, name, make), finish=finish)
 
 
 def _described(semaphore: Semaphore) -> Description:
@@ -43,7 +44,7 @@ def sys_sem_close(caller: Caller, sem: int) -> int | Until:
 
 
 def sys_sem_unlink(caller: Caller, name: bytes) -> OnAvatar:
-    return OnAvatar(partial(done, posix_sem.unlink, name))
+    return OnAvatar(on_file(caller, name, partial(done, posix_sem.unlink, name)))
 
 
 def sys_sem_post(caller: Caller, sem: int) -> int:

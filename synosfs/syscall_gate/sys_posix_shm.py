@@ -3,11 +3,11 @@
 from functools import partial
 
 from synosfs.host import abi
-from synosfs.ipc import posix_shm
+from synosfs.ipc import file, posix_shm
 from synosfs.ipc.file import Opened
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import Answer, type_of
+from synosfs.syscall_gate.file_types import Answer, on_file, type_of
 from synosfs.syscall_gate.sys_pipe import close_host_fd, done
 from synosfs.syscall_gate.waiting import OnAvatar
 
@@ -26,13 +26,18 @@ def sys_shm_open(caller: Caller, name: bytes, flags: int, mode: int) -> OnAvatar
         return caller.descriptors.add(description, close_on_exec=True)
 
     make = partial(posix_shm.open_, name, flags, mode, caller.umask(), nonblock=caller.nonblock)
-    return OnAvatar(make, finish=finish)
+    return OnAvatar(on_file(caller, name, make), finish=finish)
 
 
 def sys_shm_unlink(caller: Caller, name: bytes) -> OnAvatar:
-    return OnAvatar(partial(done, posix_shm.unlink, name))
+    return OnAvatar(on_file(caller, name, partial(done, posix_shm.unlink, name)))
 
 
 def sys_ftruncate(caller: Caller, fd: int, length: int) -> Answer:
     description = caller.descriptors.get(fd)
-    return type_of(description).host_call(caller, description, lambda host_fd: posix_shm.truncate(host_fd, length))
+
+    def truncate(host_fd: int) -> int:
+        file.check_length(caller.process.pid, host_fd, length)
+        return posix_shm.truncate(host_fd, length)
+
+    return type_of(description).host_call(caller, description, truncate)

@@ -24,24 +24,24 @@ def sys_getppid(caller: Caller) -> int:
 
 
 def sys_getuid(caller: Caller) -> int:
-    return identity.identifiers(caller.process.pid).uids[0]
+    return caller.user_namespace.shown_uid(identity.identifiers(caller.process.pid).uids[0])
 
 
 def sys_geteuid(caller: Caller) -> int:
-    return caller.credentials.uid
+    return caller.user_namespace.shown_uid(caller.credentials.uid)
 
 
 def sys_getgid(caller: Caller) -> int:
-    return identity.identifiers(caller.process.pid).gids[0]
+    return caller.user_namespace.shown_gid(identity.identifiers(caller.process.pid).gids[0])
 
 
 def sys_getegid(caller: Caller) -> int:
-    return caller.credentials.gid
+    return caller.user_namespace.shown_gid(caller.credentials.gid)
 
 
 def sys_getgroups(caller: Caller) -> Reply:
     groups = identity.identifiers(caller.process.pid).groups
-    return Reply(len(groups), {"groups": list(groups)})
+    return Reply(len(groups), {"groups": [caller.user_namespace.shown_gid(group) for group in groups]})
 
 
 def sys_uname(caller: Caller) -> Reply:

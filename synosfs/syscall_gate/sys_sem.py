@@ -80,25 +80,25 @@ def sys_semctl(
             semaphores.set_values(_given(value))
             return 0
         case abi.IPC_SET:
-            semaphores.set(uid, gid, mode)
+            semaphores.set(*caller.user_namespace.given(uid, gid), mode)
             return 0
         case abi.IPC_RMID:
             semaphores.remove()
             return 0
-    return _information(semaphores, cmd)
+    return _information(caller, semaphores, cmd)
 
 
-def _information(semaphores: SemaphoreSet, cmd: int) -> Reply:
+def _information(caller: Caller, semaphores: SemaphoreSet, cmd: int) -> Reply:
     """The commands of semctl(2) that answer a structure; to some of them the id is a slot."""
     match cmd:
         case abi.IPC_STAT:
-            return Reply(0, _fields(semaphores.status()))
+            return Reply(0, _fields(caller, semaphores.status()))
         case abi.IPC_INFO | abi.SEM_INFO:
             limits = sysv_sem.limits(cmd)
             return Reply(limits.highest, limits.values)
         case abi.SEM_STAT | abi.SEM_STAT_ANY:
             status = sysv_sem.stat_slot(semaphores.semid, cmd)
-            return Reply(status.semid, _fields(status))
+            return Reply(status.semid, _fields(caller, status))
     raise SynosError(errno.EINVAL, f"semctl has no command {cmd}")
 
 
@@ -115,7 +115,7 @@ def _one(value: list[int] | None) -> int:
     return values[0]
 
 
-def _fields(status: sysv_sem.SetStatus) -> dict[str, int]:
-    fields: dict[str, int] = status._asdict()
+def _fields(caller: Caller, status: sysv_sem.SetStatus) -> dict[str, int]:
+    fields = caller.user_namespace.shown(status._asdict())
     del fields["semid"]
     return fields | {"key": Hexadecimal(status.key), "mode": Octal(status.mode)}

@@ -56,7 +56,7 @@ def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int |
             limits = sysv_shm.limits(cmd)
             return Reply(limits.highest, limits.values)
         case abi.IPC_SET:
-            segment.set(uid, gid, mode)
+            segment.set(*caller.user_namespace.given(uid, gid), mode)
         case abi.IPC_RMID:
             segment.remove()
         case abi.SHM_LOCK:
@@ -74,6 +74,6 @@ def sys_ftok(caller: Caller, path: str, project: int) -> OnAvatar:
 
 
 def _fields(caller: Caller, status: SegmentStatus) -> dict[str, int]:
-    fields: dict[str, int] = caller.ipc.segment_with_true_pids(status)._asdict()
+    fields = caller.user_namespace.shown(caller.ipc.segment_with_true_pids(status)._asdict())
     del fields["shmid"]
     return fields | {"key": Hexadecimal(status.key), "mode": Octal(status.mode)}

@@ -14,7 +14,6 @@ def messages(queue: int) -> int:
     return msgctl(queue, CONSTANTS["IPC_STAT"]).results["qnum"]
 
 
-
 @pytest.fixture
 def receive(door: Door, queue: int) -> Callable[..., object]:
     """Starts a receiver, and returns when the host has it in its line of receivers.

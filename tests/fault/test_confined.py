@@ -1,0 +1,415 @@
+"""Callers that more than their ids holds: a sandbox, or a limit to what they write. The gate is no way out."""
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sandbox
+from children import wait_until
+from command import needs_root
+from doors import Door, MountDoor
+from mounts import mounted
+from native import Result
+from native_posix import unlink_all
+
+from synosfs.errors import SynosError
+from synosfs.host import confinement, procfs
+from synosfs.host.confinement import Confinement
+from synosfs.options import parse_mount_words
+
+NAME = b"/synosfs-test-%d" % os.getpid()
+
+needs_landlock = pytest.mark.skipif(not sandbox.has_landlock(), reason="this kernel has no Landlock")
+needs_no_marks = pytest.mark.skipif(
+    confinement.marks(os.getpid())[:3] != (False, 0, 0), reason="these tests run in a sandbox themselves"
+)
+pytestmark = needs_no_marks
+
+CONFINE = {"no_new_privs": sandbox.no_new_privs, "seccomp": sandbox.seccomp}
+
+
+@pytest.fixture
+def name(nothing_left: None) -> Iterator[bytes]:
+    yield NAME
+    unlink_all(NAME)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_text("secret")
+    return path
+
+
+def confined(door: Door, confine: Callable[[], None], body: Callable[[], Any]) -> Any:
+    """What ``body`` returns in a process that has confined itself."""
+
+    def run() -> Any:
+        confine()
+        return body()
+
+    return door.spawn(run).result()
+
+
+# --- files: refused
+
+
+@needs_landlock
+@pytest.mark.parametrize("opened", ["before", "afterwards"])
+def test_what_landlock_keeps_from_a_process_the_gate_does_not_give_it(
+    native: Door, gate: MountDoor, file: Path, opened: str
+) -> None:
+    def attempts() -> list[str]:
+        if opened == "before":
+            gate.ok("getpid")
+        sandbox.landlock(gate.mount.path)
+        return [door.call("open", bytes(file), "O_RDONLY").errno for door in (native, gate)]
+
+    for door in (native, gate):
+        door.ok("close", door.ok("open", bytes(file), "O_RDONLY").ret)
+    assert gate.spawn(attempts).result() == ["EACCES", "EACCES"]
+
+
+@pytest.mark.parametrize("mark", CONFINE)
+def test_a_confined_caller_is_told_what_confines_it_and_the_way_out(gate: MountDoor, file: Path, mark: str) -> None:
+    if mark == "seccomp" and os.geteuid():
+        pytest.skip("an ordinary user needs no_new_privs for a filter")
+    refused = confined(gate, CONFINE[mark], lambda: gate.call("open", bytes(file), "O_RDONLY"))
+    assert refused.errno == "EACCES"
+    for word in (str(file), f"confined ({mark})", "-o confined=allow"):
+        assert word in refused.message
+
+
+@pytest.mark.parametrize(
+    ("call", "args"),
+    [
+        ("open", (b"%s", "O_RDONLY")),
+        ("open", (b"./file", "O_RDONLY")),
+        ("open", (b"%s-new", "O_CREAT|O_WRONLY", "0600")),
+        ("mkfifo", (b"%s-new", "0600")),
+        ("mknod", (b"%s-new", "S_IFIFO|0600")),
+        ("unlink", (b"%s",)),
+        ("rename", (b"%s", b"%s-new")),
+        ("chmod", (b"%s", "0666")),
+        ("chown", (b"%s", 0, 0)),
+        ("utimensat", (b"%s",)),
+        ("ftok", (b"%s", 1)),
+        ("shm_open", (NAME, "O_CREAT|O_RDWR", "0600")),
+        ("shm_unlink", (NAME,)),
+        ("sem_open", (NAME, "O_CREAT", "0600", 1)),
+        ("sem_unlink", (NAME,)),
+    ],
+)
+def test_no_call_on_a_file_is_for_a_confined_caller(gate: MountDoor, file: Path, call: str, args: tuple) -> None:
+    os.chdir(file.parent)
+    args = tuple(arg.replace(b"%s", bytes(file)) if isinstance(arg, bytes) else arg for arg in args)
+    assert confined(gate, sandbox.no_new_privs, lambda: gate.call(call, *args)).errno == "EACCES"
+    assert [path.name for path in file.parent.iterdir()] == ["file"]
+    assert not [found for found in os.listdir("/dev/shm") if NAME[1:].decode() in found]
+
+
+def test_a_semaphores_file_in_the_mount_is_a_file_too(gate: MountDoor, name: bytes) -> None:
+    gate.ok("sem_close", gate.ok("sem_open", name, "O_CREAT", "0600", 1).ret)
+    path = gate.mount.path / "sem/posix" / name[1:].decode()
+
+    def attempts() -> list[int]:
+        return [failing(lambda: os.chmod(path, 0o666)), failing(lambda: os.unlink(path))]
+
+    assert confined(gate, sandbox.no_new_privs, attempts) == [errno.EACCES, errno.EPERM]
+
+
+def failing(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+def test_no_process_but_its_own_is_for_a_confined_caller(gate: MountDoor) -> None:
+    gate.ok("getpid")
+    directory = gate.mount.path / f"proc/{os.getpid()}"
+
+    def attempts() -> list[int]:
+        return [
+            failing(lambda: os.open(directory / "syscall", os.O_RDWR)),
+            failing(lambda: os.open(directory / "attach", os.O_RDONLY)),
+            failing(lambda: os.open(gate.mount.path / "proc/self/syscall", os.O_RDWR)),
+        ]
+
+    def own_first() -> list[int]:
+        gate.ok("getpid")
+        return attempts()
+
+    assert confined(gate, sandbox.no_new_privs, own_first) == [errno.EACCES, errno.EACCES, 0]
+
+
+# --- IPC, and what was open before: served
+
+
+def test_ipc_is_for_a_confined_caller(gate: MountDoor, queue: int, name: bytes) -> None:
+    def calls() -> bytes:
+        gate.ok("msgsnd", queue, 1, b"served")
+        gate.ok("mkfifo", b"confined", "0600")
+        gate.ok("chmod", b"confined", "0640")
+        gate.ok("close", gate.ok("open", b"confined", "O_RDWR").ret)
+        gate.ok("unlink", b"confined")
+        gate.ok("close", gate.ok("mq_open", name, "O_CREAT|O_RDWR", "0600").ret)
+        ends = gate.ok("pipe2", "0").results
+        gate.ok("write", ends["write"], b"x")
+        return gate.ok("msgrcv", queue, 10, 0, "IPC_NOWAIT").data
+
+    assert confined(gate, sandbox.no_new_privs, calls) == b"served"
+
+
+def test_what_was_open_before_stays_open(gate: MountDoor, file: Path, name: bytes) -> None:
+    def calls() -> tuple[bytes, str]:
+        opened = gate.ok("open", bytes(file), "O_RDONLY").ret
+        memory = gate.ok("shm_open", name, "O_CREAT|O_RDWR", "0600").ret
+        sandbox.no_new_privs()
+        gate.ok("ftruncate", memory, 10)
+        return gate.ok("read", opened, 10).data, gate.call("open", bytes(file), "O_RDONLY").errno
+
+    assert gate.spawn(calls).result() == (b"secret", "EACCES")
+
+
+def test_the_streams_of_a_confined_caller_are_its_own(gate: MountDoor, file: Path) -> None:
+    def calls() -> bytes:
+        os.dup2(os.open(file, os.O_RDONLY), 0)
+        os.dup2(os.open(file.with_name("out"), os.O_CREAT | os.O_WRONLY), 1)
+        sandbox.no_new_privs()
+        gate.ok("write", 1, b"said")
+        return gate.ok("read", 0, 10).data
+
+    assert gate.spawn(calls).result() == b"secret"
+    assert file.with_name("out").read_bytes() == b"said"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_thread_that_opened_the_session_is_asked_and_the_process(
+    gate: MountDoor, file: Path, *, ended: bool
+) -> None:
+    """A thread confines itself alone, as seccomp without TSYNC does; by and by it ends."""
+    import threading
+
+    def calls() -> str:
+        def open_session() -> None:
+            gate.ok("getpid")
+            if not ended:
+                sandbox.no_new_privs()
+                confined.set()
+                done.wait()
+
+        confined, done = threading.Event(), threading.Event()
+        thread = threading.Thread(target=open_session)
+        thread.start()
+        if ended:
+            thread.join()
+            sandbox.no_new_privs()
+        else:
+            confined.wait()
+        result = gate.call("open", bytes(file), "O_RDONLY").errno
+        done.set()
+        return result
+
+    assert gate.spawn(calls).result() == "EACCES"
+
+
+# --- the option
+
+
+@pytest.fixture
+def mount_with(ipc_namespace: None, nothing_left: None, request: pytest.FixtureRequest) -> Iterator[MountDoor]:
+    prefix, options = request.param
+    with mounted(prefix=prefix, options=options) as own:
+        door = MountDoor(own, "text")
+        yield door
+        door.close()
+
+
+@pytest.mark.parametrize("mount_with", [((), ("-o", "confined=allow"))], indirect=True)
+def test_confined_allow_goes_by_ids_alone(mount_with: MountDoor, file: Path) -> None:
+    assert confined(mount_with, sandbox.no_new_privs, lambda: mount_with.ok("open", bytes(file), "O_RDONLY").ret) >= 3
+
+
+@pytest.mark.parametrize("mount_with", [((), ("-o", "confined=deny"))], indirect=True)
+def test_confined_deny_opens_no_session_and_changes_nothing(mount_with: MountDoor, queue: int) -> None:
+    path = mount_with.mount.path
+
+    def attempts() -> list[int]:
+        return [
+            failing(lambda: os.open(path / "syscall", os.O_RDWR)),
+            failing(lambda: os.open(path / f"msgq/sysv/{queue}", os.O_WRONLY)),
+            failing(lambda: os.unlink(path / f"msgq/sysv/{queue}")),
+        ]
+
+    assert mount_with.ok("getpid").ret == os.getpid()
+    assert confined(mount_with, sandbox.no_new_privs, attempts) == [errno.EACCES] * 3
+
+
+@needs_root
+@pytest.mark.parametrize("mount_with", [(("setpriv", "--no-new-privs"), ())], indirect=True)
+def test_what_the_daemon_bears_itself_confines_nobody_more(mount_with: MountDoor, file: Path) -> None:
+    def calls() -> tuple[str, str]:
+        same = mount_with.call("open", bytes(file), "O_RDONLY").errno
+        sandbox.seccomp()
+        return same, mount_with.call("open", bytes(file), "O_RDONLY").errno
+
+    assert confined(mount_with, sandbox.no_new_privs, calls) == ("", "EACCES")
+
+
+@pytest.mark.parametrize(
+    ("daemons", "callers", "refused"),
+    [
+        ("", "", False),
+        ("unconfined", "unconfined", False),
+        ("unconfined", "firefox (enforce)", True),
+        ("unconfined", "firefox (complain)", False),
+        ("unconfined", "firefox (unconfined)", False),
+        ("docker-default (enforce)", "docker-default (enforce)", False),
+        ("docker-default (enforce)", "unconfined", False),
+        ("docker-default (enforce)", "other (enforce)", True),
+        ("system_u:system_r:mount_t:s0", "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023", False),
+        ("system_u:system_r:mount_t:s0", "user_u:user_r:user_t:s0", True),
+        ("unconfined", "", True),
+    ],
+)
+def test_another_security_label_confines_unless_it_says_that_it_does_not(
+    monkeypatch: pytest.MonkeyPatch, daemons: str, callers: str, *, refused: bool
+) -> None:
+    monkeypatch.setattr(procfs, "security_label", lambda thread: daemons)
+    asked = Confinement()
+    monkeypatch.setattr(procfs, "security_label", lambda thread: callers)
+    if not refused:
+        asked.check_file(os.getpid(), os.getpid(), "/x")
+        return
+    with pytest.raises(SynosError, match="security label") as raised:
+        asked.check_file(os.getpid(), os.getpid(), "/x")
+    assert raised.value.errno == errno.EACCES
+
+
+def test_the_option_takes_three_words() -> None:
+    assert parse_mount_words("/m", None, []).confined == "ipc"
+    assert parse_mount_words("/m", None, ["confined=deny"]).confined == "deny"
+    for word in ("confined", "confined=", "confined=no"):
+        with pytest.raises(SynosError, match="allow, ipc or deny"):
+            parse_mount_words("/m", None, [word])
+
+
+# --- RLIMIT_FSIZE
+
+#: Room for what the cases write to the gate itself, which is a file to the host, and 10 bytes below it.
+LIMIT = 1 << 20
+NEAR = LIMIT - 10
+
+
+def limited(door: Door, body: Callable[[], list[Result]]) -> list[object]:
+    """What calls answer in a process that may make files of ``LIMIT`` bytes. Python ignores SIGXFSZ."""
+
+    def run() -> list[object]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
+        return [result.errno or result.ret for result in body()]
+
+    return door.spawn(run).result()
+
+
+def test_a_write_that_crosses_the_limit_is_short_and_one_at_it_is_efbig(door: Door, tmp_path: Path) -> None:
+    def writes() -> list[Result]:
+        fd = door.ok("open", bytes(tmp_path / "new"), "O_CREAT|O_WRONLY", "0600").ret
+        door.ok("lseek", fd, NEAR, "SEEK_SET")
+        return [door.call("write", fd, data) for data in (b"12345678", b"9abc", b"", b"x")]
+
+    assert limited(door, writes) == [8, 2, 0, "EFBIG"]
+    assert (tmp_path / "new").read_bytes()[NEAR:] == b"123456789a"
+
+
+def test_pwrite_counts_from_its_offset_and_appending_from_the_end(door: Door, tmp_path: Path) -> None:
+    for name in ("new", "end"):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, NEAR)
+
+    def writes() -> list[Result]:
+        fd = door.ok("open", bytes(tmp_path / "new"), "O_WRONLY").ret
+        wrote = [door.call("pwrite64", fd, b"abcd", offset) for offset in (0, LIMIT - 2, LIMIT, LIMIT + 50)]
+        end = door.ok("open", bytes(tmp_path / "end"), "O_WRONLY|O_APPEND").ret
+        wrote += [door.call("write", end, b"1234567"), door.call("pwrite64", end, b"1234567", 0)]
+        return [*wrote, door.call("write", end, b"x")]
+
+    assert limited(door, writes) == [4, 2, "EFBIG", "EFBIG", 7, 3, "EFBIG"]
+
+
+def test_ftruncate_grows_a_file_up_to_the_limit_and_shrinks_any(door: Door, tmp_path: Path) -> None:
+    (tmp_path / "long").touch()
+    os.truncate(tmp_path / "long", LIMIT + 100)
+
+    def truncated() -> list[Result]:
+        fd = door.ok("open", bytes(tmp_path / "long"), "O_RDWR").ret
+        lengths = (LIMIT + 101, LIMIT + 50, LIMIT + 51, LIMIT, LIMIT + 1, 0)
+        return [door.call("ftruncate", fd, length) for length in lengths]
+
+    assert limited(door, truncated) == ["EFBIG", 0, "EFBIG", 0, "EFBIG", 0]
+
+
+def test_the_limit_holds_for_posix_memory(door: Door, name: bytes) -> None:
+    def calls() -> list[Result]:
+        fd = door.ok("shm_open", name, "O_CREAT|O_RDWR", "0600").ret
+        truncated = [door.call("ftruncate", fd, length) for length in (LIMIT + 1, LIMIT)]
+        door.ok("lseek", fd, NEAR, "SEEK_SET")
+        return [*truncated, door.call("write", fd, b"x" * 20)]
+
+    assert limited(door, calls) == ["EFBIG", 0, 10]
+
+
+@pytest.mark.not_for(**dict.fromkeys(("text", "json", "msgpack"), "who may write no file cannot write to the gate"))
+def test_the_limit_is_one_for_files_alone(door: Door) -> None:
+    def calls() -> list[Result]:
+        write_end = door.ok("pipe2", "0").results["write"]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        return [door.call("write", write_end, b"x" * 100)]
+
+    assert limited(door, calls) == [100]
+
+
+def test_the_limit_holds_for_a_callers_own_output(gate: MountDoor, tmp_path: Path) -> None:
+    def calls() -> list[Result]:
+        os.dup2(os.open(tmp_path / "out", os.O_CREAT | os.O_WRONLY), 1)
+        os.lseek(1, NEAR, os.SEEK_SET)
+        return [gate.call("write", 1, data) for data in (b"1234567", b"1234567", b"x")]
+
+    assert limited(gate, calls) == [7, 3, "EFBIG"]
+
+
+def test_two_writes_at_once_do_not_cross_the_limit_together(tmp_path: Path) -> None:
+    import threading
+
+    from synosfs.host import file_size
+
+    fds = [os.open(tmp_path / "one", os.O_CREAT | os.O_WRONLY | os.O_APPEND) for _ in range(2)]
+    os.ftruncate(fds[0], NEAR)
+    rooms: list[object] = []
+
+    def other() -> None:
+        try:
+            with file_size.room(os.getpid(), fds[1], 8) as room:
+                rooms.append(room)
+        except SynosError as error:
+            rooms.append(error.errno)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
+    try:
+        thread = threading.Thread(target=other)
+        with file_size.room(os.getpid(), fds[0], 8) as room:
+            thread.start()
+            [turns] = file_size._turns.values()
+            wait_until(lambda: turns.wanted == 2, "the other is in line")
+            os.write(fds[0], b"x" * room)
+        thread.join()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert rooms == [2]
+    assert not file_size._turns
