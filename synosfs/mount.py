@@ -8,6 +8,7 @@ import select
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pyfuse3
 import trio
@@ -60,7 +61,9 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         kernel = Kernel(options.confined, Limits(**options.limits))
         stack.push_async_callback(kernel.close)
         interrupts = InterruptWatch(kernel.parking)
-        receiver = Receiver(interrupts.notice)
+        receiver = Receiver(interrupts.notice, partial(signal.setitimer, signal.ITIMER_REAL))
+        signal.signal(signal.SIGALRM, receiver.rouse)
+        stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)  # or it would end an interpreter that is ending
         pollers = await stack.enter_async_context(trio.open_nursery())
         stack.callback(pollers.cancel_scope.cancel)
         stats = TextFile(lambda: observe.stats_text(kernel, operations.statistics()))

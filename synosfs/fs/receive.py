@@ -9,7 +9,12 @@ how ``pyfuse3.asyncio`` works); ``install`` puts a stand-in there which differs 
   ready to run and no deadline has passed: the next request is taken without a turn of trio's loop, and whatever trio
   waits for ends the poll too. trio gets its turn as soon as it has anything to do, so nobody starves.
 
-It sleeps, it does not spin: an idle daemon uses no CPU. It also notices FUSE_INTERRUPT (see ``fs.interrupts``): a
+It sleeps, it does not spin: an idle daemon uses no CPU. After the wait pyfuse3 reads, with a read(2) that blocks, and
+that may find nothing: the kernel takes a request back whose caller was killed before it was read. Then the whole daemon
+would sleep, trio and all, until the next request. So a timer goes off while requests are read; the signal ends the
+read with EINTR, upon which pyfuse3 waits anew.
+
+It also notices FUSE_INTERRUPT (see ``fs.interrupts``): a
 message that woke the loop and reached no handler.
 
 All this stands on what trio and pyfuse3 promise nobody: so ``install`` lets it be only with versions that it was tried
@@ -47,6 +52,10 @@ _COSTS = (
     "requests take about twice as long, and a blocked caller that is signalled or killed is free after 50 ms, "
     "or 250 ms when the daemon is busy, instead of 3 ms"
 )
+
+#: The timer goes off so long after it was set, and again and again; a read that begins later than the second figure
+#: after that sets it anew. In seconds.
+_ROUSE, _ROUSE_LATEST = 0.03, 0.02
 
 #: What is told of a daemon that was asked to do without.
 _ASKED = "receive=plain"
@@ -118,7 +127,11 @@ class Receiver:
     message came that no handler got, or where that cannot be told, when one may have come.
     """
 
-    def __init__(self, unhandled: Callable[[], None]) -> None:
+    def __init__(self, unhandled: Callable[[], None], set_timer: Callable[[float, float], object]) -> None:
+        """``set_timer`` is setitimer(2): in so many seconds, and every so many, ``rouse`` is the signal's handler."""
+        self._set_timer = set_timer
+        self._roused_until = 0.0
+        self._reading = True
         self.handled = 0
         self._received = 0
         self._unhandled = unhandled
@@ -139,6 +152,7 @@ class Receiver:
         if plain:
             self._off = _ASKED
             log.info("requests are received the plain way, as %s asks for: %s", _ASKED, _COSTS)
+            self._set_timer(_ROUSE, _ROUSE)
             return
         ready = _ReadyTasks()
         try:
@@ -174,11 +188,19 @@ class Receiver:
             if anybody():
                 self._unhandled()
 
+    def rouse(self, *_: object) -> None:
+        """The timer has gone off. While nothing is read it is not needed."""
+        if not self._reading:
+            self._roused_until = 0.0
+            self._set_timer(0.0, 0.0)
+
     def _turn_off(self, why: str) -> None:
         self._off = why
+        self._set_timer(_ROUSE, _ROUSE)  # and it goes on and on: nothing tells when pyfuse3 reads
         log.warning("requests are received the plain way: %s. The mount works, but %s", why, _COSTS)
 
     async def _wait_readable(self, fd: int) -> None:
+        self._reading = False
         if self._received != self.handled:
             # The handler of a request begins in the very step that received it, so this one had none.
             self._received = self.handled
@@ -190,6 +212,10 @@ class Receiver:
         if not self._next_is_request():
             await trio.lowlevel.wait_readable(fd)
         self._received += 1
+        self._reading = True
+        if (now := time.monotonic()) > self._roused_until:
+            self._roused_until = now + _ROUSE_LATEST
+            self._set_timer(_ROUSE, _ROUSE)
 
     def _combined_wait(self, fd: int) -> Callable[[], bool]:
         """A function that sleeps until a request or anything for trio to do is there; True for a request alone."""

@@ -257,13 +257,16 @@ def test_killing_many_who_open_loses_track_of_none_and_holds_up_nobody(mount: Mo
             thread.start()
         threads[0].join()
 
-    children = [Child(open_for_ever) for _ in range(8)]
-    before = figure(mount, "opens_too_late")
-    wait_until(lambda: figure(mount, "opens_too_late") > before + 200, "they come too late")
-    for child in children:
-        os.kill(child.pid, signal.SIGKILL)
-    for child in children:
-        child.close()
+    # Nobody asks the daemon for anything while the killed end: it has to look after them by itself. One time in eight
+    # it had been told of a request that its caller's death took back, and slept in reading it.
+    for _ in range(16):
+        children = [Child(open_for_ever) for _ in range(8)]
+        before = figure(mount, "opens_too_late")
+        wait_until(lambda before=before: figure(mount, "opens_too_late") > before + 50, "they come too late")
+        for child in children:
+            os.kill(child.pid, signal.SIGKILL)
+        for child in children:
+            child.close()
     for _ in range(20):
         os.close(os.open(mount.gate, os.O_RDWR))
     wait_until(lambda: figure(mount, "opens_in_line") == 0, "nobody waits")

@@ -139,7 +139,7 @@ def why_off(**changed: object) -> str:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in changed.items():
                 patch.setattr(receive, name, value)
-            receiver = Receiver(lambda: None)
+            receiver = Receiver(lambda: None, lambda *_: None)
             await receiver.install()
             stands_in = pyfuse3.trio is not trio  # type: ignore[attr-defined]
             assert stands_in == (not receiver.statistics().off)
