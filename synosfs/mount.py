@@ -24,6 +24,7 @@ from synosfs.kernel import Kernel
 from synosfs.mountpoint import device, mounted
 from synosfs.options import MountOptions
 from synosfs.process.accounts import Limits
+from synosfs.syscall_gate import watches
 from synosfs.syscall_gate.parking import Parking
 
 log = logging.getLogger(__name__)
@@ -64,11 +65,11 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         receiver = Receiver(interrupts.notice, partial(signal.setitimer, signal.ITIMER_REAL))
         signal.signal(signal.SIGALRM, receiver.rouse)
         stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)  # or it would end an interpreter that is ending
-        pollers = await stack.enter_async_context(trio.open_nursery())
-        stack.callback(pollers.cancel_scope.cancel)
+        watched = watches.of(kernel.parking)
+        stack.callback(watched.close)
         stats = TextFile(lambda: observe.stats_text(kernel, operations.statistics()))
         root = Directory({**tree.root(kernel).names, "stats": stats})
-        operations = Operations(root, receiver, pollers, kernel.accounts)
+        operations = Operations(root, receiver, watched, kernel.accounts)
 
         await receiver.install(plain=options.plain_receive)
         _mount(operations, options)

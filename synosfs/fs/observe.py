@@ -6,7 +6,7 @@ from synosfs import __version__
 from synosfs.fs.tables import columns
 from synosfs.kernel import Kernel
 from synosfs.process.accounts import KINDS
-from synosfs.syscall_gate import table
+from synosfs.syscall_gate import table, watches
 
 _HELP = """\
 synosfs {version}: system calls by echo and cat, on this host's own IPC objects.
@@ -54,6 +54,7 @@ def stats_text(kernel: Kernel, door: Iterable[tuple[str, object]] = ()) -> str:
     microseconds in the table.
     """
     totals, parking = kernel.statistics.totals(), kernel.parking.statistics()
+    watched = watches.of(kernel.parking).statistics()
     lines = [
         f"total_calls {totals.total_calls}",
         f"ipc_calls {totals.ipc_calls}",
@@ -63,6 +64,10 @@ def stats_text(kernel: Kernel, door: Iterable[tuple[str, object]] = ()) -> str:
         f"blocked_callers {parking.parked}",
         f"blocked_total {parking.total}",
         *(f"{name} {figure}" for name, figure in door),
+        f"watched {watched.watched}",
+        f"watchers {watched.watchers}",
+        f"watching_threads {watched.threads}",
+        f"watches_started {watched.started}",
     ]
     rows = [
         (

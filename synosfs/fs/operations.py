@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pyfuse3
-import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
@@ -28,6 +27,7 @@ from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
 from synosfs.process.accounts import Accounts
 from synosfs.syscall_gate.readiness import IN, OUT
+from synosfs.syscall_gate.watches import Watches
 
 log = logging.getLogger(__name__)
 
@@ -88,19 +88,19 @@ class Operations(pyfuse3.Operations):
     enable_acl = False
     supports_dot_lookup = False
 
-    def __init__(self, root: Node, receiver: Receiver, nursery: trio.Nursery, accounts: Accounts) -> None:
+    def __init__(self, root: Node, receiver: Receiver, watches: Watches, accounts: Accounts) -> None:
         super().__init__()
         self.receiver = receiver
         self._accounts = accounts
         self._inodes = Inodes(root)
         self._handles: dict[int, Handle] = {}
-        self._pollers = Pollers(nursery)
+        self._pollers = Pollers(watches)
         self._directories: dict[int, Listing] = {}
         self._numbers = itertools.count(1)  # of what is open
 
     def statistics(self) -> list[tuple[str, object]]:
         """The door's own figures, by the names that ``stats`` gives them."""
-        receive, inodes = self.receiver.statistics(), self._inodes.statistics()
+        receive, inodes, pollers = self.receiver.statistics(), self._inodes.statistics(), self._pollers.statistics()
         return [
             ("fast_receive", f"off: {receive.off}" if receive.off else "on"),
             ("requests", receive.requests),
@@ -110,6 +110,8 @@ class Operations(pyfuse3.Operations):
             ("opens_too_late", inodes.refused),
             ("opens_in_line", inodes.waiting),
             ("opens_overdue", inodes.overdue),
+            ("polled_files", pollers.waiting),
+            ("polls", pollers.asked),
         ]
 
     def close(self) -> None:
@@ -296,12 +298,7 @@ class Operations(pyfuse3.Operations):
         source = self._handles[fh].source()
         if source is None:
             return IN | OUT
-        ready = source.ready()
-        # The kernel asks for all events at once and wants one notice when any of them may have come about.
-        self._pollers.forget(fh)
-        if poll_handle is not None:
-            self._pollers.watch(fh, source, (IN | OUT) & ~ready, poll_handle.notify)
-        return ready
+        return self._pollers.poll(fh, source, None if poll_handle is None else poll_handle.notify)
 
     # --- directories ---
 

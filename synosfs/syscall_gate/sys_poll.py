@@ -2,7 +2,7 @@
 
 import re
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from errno import EINVAL, EOPNOTSUPP
 from functools import partial
@@ -12,19 +12,24 @@ from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc.sysv_msg import MessageQueue
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.process.descriptors import Description, held
+from synosfs.syscall_gate import watches
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.readiness import (
     ALWAYS,
     DescriptorSource,
     Fixed,
+    Look,
     PosixSemaphoreSource,
     QueueSource,
     SemaphoreSource,
     Source,
-    first_of,
+    with_rights,
 )
 from synosfs.syscall_gate.record import Reply
 from synosfs.syscall_gate.waiting import Until
+
+#: One call can poll so many different things: a look at all of them is one step, some 20 ms.
+_MOST_THINGS = 4096
 
 
 class _Polled(NamedTuple):
@@ -37,12 +42,25 @@ class _Polled(NamedTuple):
 def sys_poll(caller: Caller, things: list[tuple[str, int]]) -> Until:
     """Each thing is named by ``3`` a descriptor, ``msgq/0`` or ``msgq/0@7`` a queue, ``sem/3.0`` a semaphore.
 
-    As in poll(2), a number that is not open is POLLNVAL, and a negative one is passed over.
+    As in poll(2), a number that is not open is POLLNVAL, and a negative one is passed over. A thing that is named often
+    is looked at, and waited for, once.
     """
-    polled = [(_polled(caller, what), events | ALWAYS) for what, events in things]
+    polled: dict[Hashable, _Polled] = {}
+    wanted: dict[Hashable, int] = {}
+    asked: list[tuple[Hashable, int]] = []
+    for what, selected in things:
+        thing, events = _polled(caller, what), selected | ALWAYS
+        key = thing.source.key
+        polled.setdefault(key, thing)
+        wanted[key] = wanted.get(key, 0) | events
+        asked.append((key, events))
+    if len(polled) > _MOST_THINGS:
+        raise SynosError(EINVAL, f"poll: {len(polled)} different things are more than {_MOST_THINGS}")
 
     def look() -> Reply:
-        revents = [thing.source.ready() & events for thing, events in polled]
+        shared = Look()
+        ready = {key: thing.source.ready(wanted[key], shared) for key, thing in polled.items()}
+        revents = [ready[key] & events for key, events in asked]
         return Reply(sum(map(bool, revents)), {"revents": revents})
 
     def attempt() -> Reply:
@@ -51,16 +69,21 @@ def sys_poll(caller: Caller, things: list[tuple[str, int]]) -> Until:
             raise WouldBlock(EINVAL, "nothing is ready")
         return reply
 
+    # The dispatcher lends the caller's rights for the attempt, and for nothing that comes later.
+    look_later = partial(with_rights, caller.credentials, look)
+
     async def wait() -> Reply:
         with ExitStack() as while_waiting:
-            for thing, _ in polled:
+            for thing in polled.values():
                 if thing.description is not None:
                     while_waiting.enter_context(held(thing.description))
-            while not (reply := look()).ret:
-                await first_of([partial(thing.source.wait, events) for thing, events in polled])
+            while not (reply := look_later()).ret:
+                await watches.of(caller.parking).any_of(
+                    watch for key, thing in polled.items() for watch in thing.source.watches(wanted[key])
+                )
             return reply
 
-    return Until(wait, attempt, on_timeout=look)
+    return Until(wait, attempt, on_timeout=look_later)
 
 
 def _polled(caller: Caller, what: str) -> _Polled:

@@ -219,3 +219,76 @@ def test_of_a_mix_whatever_comes_first_wakes(
 def test_what_cannot_be_polled_is_einval_and_is_named(door: Door, thing: str) -> None:
     result = door.call("poll", (thing, "POLLIN"))
     assert (result.errno, thing in result.message) == ("EINVAL", True)
+
+
+# --- whose it is
+
+
+@only_here
+def test_an_ordinary_user_polls_what_is_permitted(
+    door: Door, new_queue: Callable[..., int], new_set: Callable[..., int], native: Door
+) -> None:
+    queue, semaphores = new_queue(flags="IPC_CREAT|0666"), new_set(1, flags="IPC_CREAT|0666", values=[0])
+    things = [(f"msgq/{queue}", "POLLIN"), (f"msgq/{queue}@7", "POLLIN"), (f"sem/{semaphores}.0", "POLLIN")]
+    assert revents(door.call_as(NOBODY, "poll", *things, timeout=0.1)) == [0, 0, 0]
+    native.ok("msgsnd", queue, 8, b"x")
+    native.ok("semctl", semaphores, 0, "SETVAL", 1)
+    assert revents(door.call_as(NOBODY, "poll", *things, timeout=0.1)) == [IN, 0, IN]
+
+
+@only_here
+@pytest.mark.parametrize("mtype", ["", "@7", "@-9"])
+def test_polling_a_queue_for_messages_needs_the_right_to_read_it(
+    door: Door, new_queue: Callable[..., int], native: Door, mtype: str
+) -> None:
+    queue = new_queue(flags="IPC_CREAT|0622")
+    thing = f"msgq/{queue}{mtype}"
+    for _ in range(2):
+        assert door.call_as(NOBODY, "poll", (thing, "POLLIN"), timeout=0.1).errno == "EACCES"
+        native.ok("msgsnd", queue, 7, b"x")
+    # Room is told to everybody by the host.
+    assert revents(door.call_as(NOBODY, "poll", (thing, "POLLOUT"), timeout=0.1)) == [OUT]
+
+
+@only_here
+def test_nobody_learns_from_anothers_watch_what_is_not_for_them(door: Door, queue: int, native: Door) -> None:
+    poller = door.block("poll", (f"msgq/{queue}", "POLLIN"))
+    assert door.call_as(NOBODY, "poll", (f"msgq/{queue}", "POLLIN"), timeout=0.1).errno == "EACCES"
+    native.ok("msgsnd", queue, 1, b"x")
+    assert revents(poller.result()) == [IN]
+
+
+# --- much
+
+
+@only_here
+@pytest.mark.parametrize("mtype", [7, -7])
+def test_a_selected_message_behind_many_others_is_input_and_stays_where_it_is(
+    door: Door, new_queue: Callable[..., int], native: Door, mtype: int
+) -> None:
+    queue = new_queue()
+    for _ in range(1000):
+        native.ok("msgsnd", queue, 8, b"x")
+    things = [(f"msgq/{queue}@{mtype}", "POLLIN"), (f"msgq/{queue}@6", "POLLIN")]
+    assert revents(door.call("poll", *things, timeout=0)) == [0, 0]
+    native.ok("msgsnd", queue, 7, b"deep")
+    native.ok("msgsnd", queue, 7, b"deeper")
+    assert revents(door.call("poll", *things)) == [IN, 0]
+    status = native.ok("msgctl", queue, "IPC_STAT").results
+    assert (status["qnum"], status["rtime"], status["lrpid"]) == (1002, 0, 0)
+    assert native.ok("msgrcv", queue, 10, 7).data == b"deep"
+
+
+@only_here
+def test_what_is_named_a_thousand_times_is_answered_a_thousand_times(door: Door, queue: int, native: Door) -> None:
+    poller = door.block("poll", *[(f"msgq/{queue}", "POLLIN"), (f"msgq/{queue}", "POLLPRI")] * 500)
+    native.ok("msgsnd", queue, 1, b"x")
+    assert revents(poller.result()) == [IN, 0] * 500
+    assert door.ok("poll", *[(f"msgq/{queue}@2", "POLLIN")] * 1000, timeout=0.1).ret == 0
+
+
+@only_here
+def test_so_many_different_things_can_be_polled_at_once_and_no_more(door: Door, queue: int) -> None:
+    things = [(f"msgq/{queue}@{mtype}", "POLLIN") for mtype in range(1, 4098)]
+    assert door.call("poll", *things, timeout=0).errno == "EINVAL"
+    assert door.ok("poll", *things[1:], timeout=0.1).ret == 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import posix_ipc
 import pytest
-from children import Child
-from doors import NativeDoor
+from children import Child, wait_until
+from doors import NOBODY, MountDoor, NativeDoor
 from mounts import Mount
 
 Opened = Callable[[str], int]
@@ -208,3 +208,137 @@ def test_a_poller_that_is_killed_leaves_no_watcher_in_the_queue(
     waiting.kill()
     while native.ok("semctl", semid, 0, "GETNCNT").ret:
         pass
+
+
+# --- much, and whose it is
+
+
+def threads(mount: Mount) -> int:
+    return len(os.listdir(f"/proc/{mount.daemon.pid}/task"))
+
+
+def watched(mount: Mount) -> tuple[int, int]:
+    """How many things are watched, and for how many."""
+    stats = mount.stats()
+    return int(stats["watched"]), int(stats["watchers"])
+
+
+def busy_ticks(mount: Mount) -> int:
+    """The processor time that the daemon has used, in hundredths of a second."""
+    fields = Path(f"/proc/{mount.daemon.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@pytest.fixture
+def gate(mount: Mount) -> Iterator[MountDoor]:
+    door = MountDoor(mount, "json")
+    yield door
+    door.close()
+
+
+def fill(native: NativeDoor, queue: int) -> None:
+    for _ in range(2):
+        native.ok("msgsnd", queue, 1, b"x" * 8192)
+
+
+def test_a_thousand_files_of_one_queue_are_one_watch_and_what_it_leaves_behind_is_nothing(
+    mount: Mount, gate: MountDoor, native: NativeDoor, queue: int
+) -> None:
+    fill(native, queue)
+    before = threads(mount)
+    files = [os.open(mount.path / f"msgq/sysv/{queue}@{1 + number % 2}", os.O_RDWR) for number in range(2000)]
+    with select.epoll() as epoll:
+        for fd in files:
+            epoll.register(fd, select.EPOLLOUT | select.EPOLLET)
+        assert epoll.poll(0) == []
+        # Room, and messages of type 2, which are none: the files of the other type have some.
+        assert watched(mount) == (2, 3000)
+        assert threads(mount) <= before + 2
+        assert gate.ok("getpid").ret == os.getpid()
+        native.ok("msgrcv", queue, 8192)
+        told: set[int] = set()
+        while len(told) < len(files):
+            found = epoll.poll(30, maxevents=5000)
+            assert found
+            told.update(fd for fd, _ in found)
+    for fd in files:
+        os.close(fd)
+    wait_until(lambda: watched(mount) == (0, 0), "nothing is watched")
+    wait_until(lambda: threads(mount) <= before + 2, "no thread is left")
+    assert gate.ok("getpid").ret == os.getpid()
+    wait_until(lambda: is_idle(mount), "the daemon is idle")
+
+
+def is_idle(mount: Mount) -> bool:
+    before = busy_ticks(mount)
+    select.select([], [], [], 0.2)
+    return busy_ticks(mount) - before <= 2
+
+
+def test_files_that_wait_for_room_are_looked_at_in_a_small_share_of_the_time(
+    mount: Mount, native: NativeDoor, queue: int
+) -> None:
+    fill(native, queue)
+    files = [os.open(mount.path / f"msgq/sysv/{queue}", os.O_RDWR) for _ in range(1000)]
+    with select.epoll() as epoll:
+        for fd in files:
+            epoll.register(fd, select.EPOLLOUT | select.EPOLLET)
+        wait_until(lambda: is_idle(mount), "the daemon is idle while a thousand wait")
+    for fd in files:
+        os.close(fd)
+
+
+def test_a_call_that_names_one_queue_a_thousand_times_watches_it_once(
+    mount: Mount, gate: MountDoor, queue: int
+) -> None:
+    before = threads(mount)
+    poller = gate.block("poll", *[(f"msgq/{queue}", "POLLIN")] * 1000, timeout=1.5)
+    assert watched(mount) == (1, 1)
+    assert threads(mount) <= before + 2
+    assert poller.result().ret == 0
+    wait_until(lambda: watched(mount) == (0, 0), "nothing is watched")
+
+
+def test_a_user_has_so_many_watching_threads_and_what_is_beyond_is_looked_at(
+    mount: Mount, gate: MountDoor, native: NativeDoor, queue: int
+) -> None:
+    before = threads(mount)
+    poller = gate.block("poll", *[(f"msgq/{queue}@{mtype}", "POLLIN") for mtype in range(1, 501)])
+    assert watched(mount) == (500, 500)
+    assert threads(mount) <= before + 130
+    native.ok("msgsnd", queue, 500, b"x")
+    assert poller.result().results["revents"] == [0] * 499 + [1]
+
+
+def test_an_ordinary_user_polls_the_files_of_a_queue_that_it_may_read(
+    mount: Mount, native: NativeDoor, queue: int, children: Callable[..., Child]
+) -> None:
+    def wait() -> tuple[int, bool]:
+        fd = os.open(mount.path / f"msgq/sysv/{queue}", os.O_RDWR)
+        return ready(fd), by_poll(fd)
+
+    native.ok("msgctl", queue, "IPC_SET", mode=0o666)
+    waiting = asleep(children(wait, uid=NOBODY))
+    native.ok("msgsnd", queue, 1, b"x")
+    assert waiting.result() == (select.POLLOUT, True)
+
+
+def test_who_may_only_send_polls_for_room_and_hears_nothing_of_messages(
+    mount: Mount, native: NativeDoor, queue: int, children: Callable[..., Child]
+) -> None:
+    def wait() -> tuple[int, int, bool]:
+        fd = os.open(mount.path / f"msgq/sysv/{queue}", os.O_WRONLY)
+        first = ready(fd)
+        fill(native, queue)
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        return first, ready(fd), bool(poll.poll(30_000))
+
+    native.ok("msgctl", queue, "IPC_SET", mode=0o622)
+    waiting = asleep(children(wait, uid=NOBODY))
+    # It waits for room: in vain it is not told again and again.
+    polls = int(mount.stats()["polls"])
+    assert is_idle(mount)
+    assert int(mount.stats()["polls"]) == polls
+    native.ok("msgrcv", queue, 8192)
+    assert waiting.result() == (select.POLLOUT, 0, True)
