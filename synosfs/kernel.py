@@ -9,7 +9,7 @@ import errno
 
 from synosfs.errors import SynosError
 from synosfs.host import credentials, procfs, rights, usernamespace
-from synosfs.host.confinement import Confinement
+from synosfs.host.confinement import Confinement, equally_confined
 from synosfs.host.credentials import Credentials
 from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
@@ -118,11 +118,12 @@ class Kernel:
     def last_reply(self, tid: int, uid: int) -> bytes:
         """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has.
 
-        Only its own user's: what root's shell was told is not for a child that has given up root.
+        Only its own user's: what root's shell was told is not for a child that has given up root, nor for one in a
+        sandbox that the shell is not in.
         """
         for process in self.processes.ancestry(tid):
             if process.last_reply is not None and uid in (process.last_reply_uid, 0):
-                return process.last_reply
+                return process.last_reply if equally_confined(process.pid, tid) else b""
         return b""
 
 

@@ -46,6 +46,15 @@ def marks(thread: int | str) -> Marks:
     return Marks(bool(no_new_privs), seccomp, filters, procfs.security_label(thread))
 
 
+def equally_confined(one: int, other: int) -> bool:
+    """Whether two processes bear the same marks; not so where one of them has ended."""
+    try:
+        with rights.acting_as_daemon():
+            return marks(one) == marks(other)
+    except ProcessLookupError:
+        return False
+
+
 class Confinement:
     """One for the mount: the daemon's own marks, and the policy. Any thread may ask, whatever rights it acts with."""
 

@@ -19,6 +19,7 @@ import trio
 
 from synosfs.errors import SynosError
 from synosfs.host import pidfd, procfs
+from synosfs.host.confinement import equally_confined
 from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.accounts import Account, Accounts, Holding
@@ -93,10 +94,10 @@ class Process:
         """The table, to look at only: its own or, while it has none, the one that it would get a copy of."""
         if self._descriptors is not None:
             return self._descriptors
-        # fork(2) hands a table on as it was then; this is later, and a child that gave up its rights since then
-        # must not get what its parent has opened with them.
+        # fork(2) hands a table on as it was then; this is later, and a child that gave up its rights since then, or
+        # confined itself, must not get what its parent has opened without that.
         candidates = (process for process in self._ancestry() if process.has_descriptors)
-        parent = next((process for process in candidates if process.ids() == self.ids()), None)
+        parent = next((process for process in candidates if process.is_like(self)), None)
         return parent.descriptors if parent is not None else DescriptorTable()
 
     def _ancestry(self) -> Iterator["Process"]:
@@ -114,6 +115,10 @@ class Process:
         except ProcessLookupError:
             pass
         raise SynosError(ESRCH, f"process {self.pid} has ended")
+
+    def is_like(self, other: "Process") -> bool:
+        """Whether it has the ids of the other, and is as confined. ESRCH: one of them has ended."""
+        return self.ids() == other.ids() and equally_confined(self.pid, other.pid)
 
     def owner(self) -> tuple[int, int]:
         """The effective user and group that own the process, as ``/proc`` shows them. ENOENT: it has ended."""
