@@ -4,11 +4,15 @@ Tests that make IPC objects ask for ``ipc_namespace``, directly or by ``mount`` 
 objects of others could be hurt.
 """
 
+import fcntl
 import os
 import re
+import signal
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import compress
 from pathlib import Path
 
 import pytest
@@ -23,19 +27,98 @@ from native_shm import shmctl
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
 
-DOORS = ("native", "dispatcher", "text", "json", "msgpack")
+MOUNT_DOORS = ("text", "json", "msgpack")
+DOORS = ("native", "dispatcher", *MOUNT_DOORS)
 
 _TABLES = {family: Path(f"/proc/sysvipc/{family}") for family in ("msg", "sem", "shm")}
 
 
+#: Tests that bear no company, and those that take seconds, by what is in their ids. Others may be marked so themselves.
+_ALONE = re.compile("fault/test_(crowd|fairness)[.]")
+_SLOW = re.compile("fault/test_(crowd|fairness|exhausted|limits)[.]|tests/test_daemon[.]|test_killing_many_who_open")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="each case through one door of the mount, and nothing slow")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_for(door=reason): the doors that a case cannot apply to, and why")
+    config.addinivalue_line("markers", "alone: crowds the machine or measures times; nothing else runs meanwhile")
+    config.addinivalue_line("markers", "slow: takes seconds, or has a daemon of its own; --fast leaves it out")
+    if config.getoption("fast"):
+        settings.register_profile("fast", settings.get_profile("shared machine"), max_examples=20)
+        settings.load_profile("fast")
+    # A shell starts with these ignored what it puts in the background, and the programs of tests would inherit that.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Each test in its turn, if others run side by side with it."""
+    if os.environ.get("PYTEST_XDIST_WORKER") is None:
+        return (yield)
+    run = Path(item.config.getoption("basetemp")).parent  # which the workers have in common
+    with open(run / "gate", "w") as gate, open(run / "room", "w") as room:
+        # All come in by the gate: who is to be alone shuts it behind itself, and waits until the others have left.
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        alone = item.get_closest_marker("alone")
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)  # at once: what was forked may still have it
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Workers that run side by side must have collected the same ids, so none shows the number of its process."""
+    text = val.decode(errors="backslashreplace") if isinstance(val, bytes) else val
+    named = re.compile(rf"(synosfs-\w+)-{os.getpid()}\b")
+    return named.sub(r"\1", text) if isinstance(text, str) and named.search(text) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if _ALONE.search(item.nodeid):
+            item.add_marker("alone")
+        if _SLOW.search(item.nodeid) or "own_mount" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+    if config.getoption("fast"):
+        left_out = [item.get_closest_marker("slow") is not None or _goes_through_another_door(item) for item in items]
+        config.hook.pytest_deselected(items=[*compress(items, left_out)])
+        items[:] = [item for item, out in zip(items, left_out, strict=True) if not out]
+
+
+def _goes_through_another_door(item: pytest.Item) -> bool:
+    """Whether a fast run takes this case through another door: through one of the mount's if it is for any, since the
+    dispatcher is within. The name of the case decides, so it is the same one each time, and each notation comes up.
+    """
+    door = item.callspec.params.get("door") if hasattr(item, "callspec") else None
+    if door is None:
+        return False
+    excluded = {name for marker in item.iter_markers("not_for") for name in marker.kwargs}
+    doors = [name for name in MOUNT_DOORS if name not in excluded] or [name for name in DOORS if name not in excluded]
+    function, _, parameters = item.nodeid.partition("[")
+    case = function + parameters.replace(door, "", 1)
+    return door != doors[zlib.crc32(case.encode()) % len(doors)]
 
 
 def _sysv_objects() -> set[tuple[str, int]]:
     """Family and id of every System V object of this namespace."""
     lines = [(family, line) for family, table in _TABLES.items() for line in table.read_text().splitlines()[1:]]
     return {(family, int(line.split()[1])) for family, line in lines}
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """pytest keeps its directories from others; through those above they reach what a test opens for them."""
+    for parent in tmp_path.parents:
+        if parent.name.startswith(("pytest-", "popen-")):
+            parent.chmod(0o711)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +183,7 @@ def _host_doors(ipc_namespace: None) -> Iterator[dict[str, Door]]:
 
 @pytest.fixture(scope="session")
 def _mount_doors(_session_mount: Mount) -> Iterator[dict[str, Door]]:
-    doors = {notation: MountDoor(_session_mount, notation) for notation in ("text", "json", "msgpack")}
+    doors = {notation: MountDoor(_session_mount, notation) for notation in MOUNT_DOORS}
     yield doors
     for door in doors.values():
         door.close()
