@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import needs_root
+from command import SYNOSFS, needs_root
 from doors import NOBODY, Door, MountDoor, NativeDoor
 from mounts import Mount, mounted
 from native import Result, checked, libc
@@ -186,6 +186,23 @@ def test_a_command_to_ctl_takes_ids_of_the_writers_namespace(gate: MountDoor, qu
 
     in_user_namespace(gate, set_owner)
     assert msgctl(queue, CONSTANTS["IPC_STAT"]).results["uid"] == NOBODY
+
+
+def test_a_mount_of_a_user_namespace_is_closed_to_those_above(tmp_path: Path, nothing_left: None) -> None:
+    """By the kernel: their ids would mean nothing there."""
+    inside = ("unshare", "--user", "--map-root-user", "--mount", "--kill-child")
+    script = f'"{SYNOSFS}" -o allow_other "$1" && cat "$1/help" > "$2" && echo mounted; read -r _; umount "$1"'
+    (tmp_path / "mnt").mkdir()
+    command = [*inside, "sh", "-c", script, "-", tmp_path / "mnt", tmp_path / "help"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdin
+        assert shell.stdout
+        assert shell.stdout.readline() == b"mounted\n"
+        with pytest.raises(PermissionError):
+            os.stat(f"/proc/{shell.pid}/root{tmp_path}/mnt/help")
+        shell.stdin.close()
+    assert shell.returncode == 0
+    assert "msgget" in (tmp_path / "help").read_text()
 
 
 # --- IPC namespaces
