@@ -269,6 +269,12 @@ def test_a_thousand_files_of_one_queue_are_one_watch_and_what_it_leaves_behind_i
     wait_until(lambda: is_idle(mount), "the daemon is idle")
 
 
+def polls_in_a_while(mount: Mount) -> int:
+    before = int(mount.stats()["polls"])
+    select.select([], [], [], 0.2)
+    return int(mount.stats()["polls"]) - before
+
+
 def is_idle(mount: Mount) -> bool:
     before = busy_ticks(mount)
     select.select([], [], [], 0.2)
@@ -286,6 +292,7 @@ def test_files_that_wait_for_room_are_looked_at_in_a_small_share_of_the_time(
         wait_until(lambda: is_idle(mount), "the daemon is idle while a thousand wait")
     for fd in files:
         os.close(fd)
+    wait_until(lambda: watched(mount) == (0, 0), "nothing is watched")  # close(2) does not wait for it
 
 
 def test_a_call_that_names_one_queue_a_thousand_times_watches_it_once(
@@ -308,6 +315,8 @@ def test_a_user_has_so_many_watching_threads_and_what_is_beyond_is_looked_at(
     assert threads(mount) <= before + 130
     native.ok("msgsnd", queue, 500, b"x")
     assert poller.result().results["revents"] == [0] * 499 + [1]
+    wait_until(lambda: watched(mount) == (0, 0), "nothing is watched")
+    wait_until(lambda: threads(mount) <= before + 2, "no thread is left")
 
 
 def test_an_ordinary_user_polls_the_files_of_a_queue_that_it_may_read(
@@ -318,7 +327,8 @@ def test_an_ordinary_user_polls_the_files_of_a_queue_that_it_may_read(
         return ready(fd), by_poll(fd)
 
     native.ok("msgctl", queue, "IPC_SET", mode=0o666)
-    waiting = asleep(children(wait, uid=NOBODY))
+    waiting = children(wait, uid=NOBODY)
+    wait_until(lambda: watched(mount) == (1, 1), "it waits")
     native.ok("msgsnd", queue, 1, b"x")
     assert waiting.result() == (select.POLLOUT, True)
 
@@ -335,10 +345,9 @@ def test_who_may_only_send_polls_for_room_and_hears_nothing_of_messages(
         return first, ready(fd), bool(poll.poll(30_000))
 
     native.ok("msgctl", queue, "IPC_SET", mode=0o622)
-    waiting = asleep(children(wait, uid=NOBODY))
-    # It waits for room: in vain it is not told again and again.
-    polls = int(mount.stats()["polls"])
-    assert is_idle(mount)
-    assert int(mount.stats()["polls"]) == polls
+    waiting = children(wait, uid=NOBODY)
+    wait_until(lambda: watched(mount) == (1, 1), "it waits")
+    # It waits for room, and is not told again and again that nothing has come.
+    wait_until(lambda: polls_in_a_while(mount) == 0, "it is left alone")
     native.ok("msgrcv", queue, 8192)
     assert waiting.result() == (select.POLLOUT, 0, True)
