@@ -13,12 +13,13 @@ all of this belongs in an avatar's thread, with the caller's rights.
 
 import errno
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
-from synosfs.host import rights
+from synosfs.host import procfs, rights
 from synosfs.host.confinement import Confinement
 from synosfs.host.credentials import Credentials
 from synosfs.host.errors import explaining
@@ -109,13 +110,31 @@ def _pipes(place: Place) -> int:
 
 def _proc_directory(place: Place, name: str) -> int:
     with _looking_into(place, name):
-        return os.open(f"/proc/{place.pid}/{name}", _PATH_ONLY | os.O_DIRECTORY)
+        fd = os.open(f"/proc/{place.pid}/{name}", _PATH_ONLY | os.O_DIRECTORY)
+    death = select.poll()
+    death.register(place.pidfd, select.POLLIN)
+    if death.poll(0):  # then the pid may have been another's by now, and so the directory
+        os.close(fd)
+        raise SynosError(errno.ESRCH, f"process {place.pid} has ended")
+    return fd
 
 
 def _shares_our_root(place: Place) -> bool:
-    with _looking_into(place, "root"):
-        same_root = os.path.samestat(os.stat(f"/proc/{place.pid}/root"), os.stat("/"))
-        return same_root and os.readlink(f"/proc/{place.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    """Whether the process's root is the daemon's: the same directory of the same mount. A mount is in one namespace."""
+    theirs = _proc_directory(place, "root")
+    try:
+        ours = os.open("/", _PATH_ONLY | os.O_DIRECTORY)
+        try:
+            return os.path.samestat(os.fstat(theirs), os.fstat(ours)) and _mount_id(theirs) == _mount_id(ours)
+        finally:
+            os.close(ours)
+    finally:
+        os.close(theirs)
+
+
+def _mount_id(fd: int) -> bytes:
+    with rights.acting_as_daemon():
+        return procfs.field(procfs.text("self", f"fdinfo/{fd}"), b"mnt_id")
 
 
 @contextmanager
