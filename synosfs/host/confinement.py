@@ -59,7 +59,15 @@ class Confinement:
     """One for the mount: the daemon's own marks, and the policy. Any thread may ask, whatever rights it acts with."""
 
     def __init__(self, policy: str = "ipc") -> None:
+        """EINVAL: /proc shows another pid namespace than the daemon's, where callers' pids are those of strangers."""
         assert policy in POLICIES
+        # One number for each namespace from /proc's down to the daemon's.
+        if len(procfs.field_if_there(procfs.text("self", "status"), b"NSpid").split()) > 1:
+            raise SynosError(
+                errno.EINVAL,
+                "/proc is that of another pid namespace, where the daemon would take callers for others; "
+                "mount the namespace's own (unshare --mount-proc)",
+            )
         self._policy = policy
         self._own = marks(os.getpid())
 
