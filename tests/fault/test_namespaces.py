@@ -8,17 +8,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import native_shm
 import pytest
-from command import SYNOSFS, needs_root
+from command import SYNOSFS, assert_refused, needs_root, run
 from doors import NOBODY, Door, MountDoor, NativeDoor
-from mounts import Mount, mounted
+from mounts import COMPLAINT
 from native import Result, checked, libc
 from native_msg import CONSTANTS, msgctl, msgget
+from native_posix import mq_open, unlink_all
 from native_sem import semctl, semget
 from native_shm import shmctl, shmget
 
+from synosfs.errors import SynosError
+from synosfs.ipc.manager import IPCManager
+from synosfs.process.accounts import Accounts
+from synosfs.process.table import ProcessTable
+
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x8000000, 0x10000000, 0x20000000
-_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 1 << 18, 2
 
 KEY = 0x5359_0004
 
@@ -36,8 +43,12 @@ MAP = f"5 0 1\n7 {NOBODY} 1\n"
 OVERFLOW = 65534
 
 
-def in_user_namespace(door: Door, body: Callable[[], Any], mapped: str = MAP) -> Any:
-    """What ``body`` returns in a user namespace of its own. Root's child writes the maps from without."""
+def in_user_namespace(
+    door: Door, body: Callable[[], Any], mapped: str = MAP, *, first: Callable[[], object] | None = None
+) -> Any:
+    """What ``body`` returns in a user namespace of its own. Root's child writes the maps from without; before that, in
+    the new namespace, comes ``first``.
+    """
 
     def run() -> Any:
         pid, (ready, go) = os.getpid(), os.pipe()
@@ -49,6 +60,8 @@ def in_user_namespace(door: Door, body: Callable[[], Any], mapped: str = MAP) ->
                 Path(f"/proc/{pid}/{name}").write_text(mapped)
             os._exit(0)
         unshare(CLONE_NEWUSER)
+        if first is not None:
+            first()
         os.close(go)  # now the helper may
         os.waitpid(helper, 0)
         return body()
@@ -76,6 +89,37 @@ def test_ids_that_are_not_mapped_are_shown_as_the_overflow_id(door: Door) -> Non
         return [os.getuid(), os.getgid()] if door.name == "native" else [door.ok("getuid").ret, door.ok("getgid").ret]
 
     assert in_user_namespace(door, ids, mapped="") == [OVERFLOW, OVERFLOW]
+
+
+def test_a_session_is_shown_the_maps_that_are_written_after_its_opening(gate: MountDoor) -> None:
+    assert in_user_namespace(gate, lambda: gate.ok("getuid").ret, first=lambda: gate.ok("getpid")) == 5
+
+
+def test_a_session_keeps_the_user_namespace_of_its_opening(gate: MountDoor) -> None:
+    def enter() -> list[int]:
+        session = os.open(gate.mount.gate, os.O_RDWR)
+        unshare(CLONE_NEWUSER)
+        os.write(session, b"getuid\n")
+        return [int(os.read(session, 100)), gate.ok("getuid").ret]
+
+    assert gate.spawn(enter).result() == [0, OVERFLOW]
+
+
+def test_root_of_a_user_namespace_is_an_ordinary_user_to_the_host(door: Door, queue: int, tmp_path: Path) -> None:
+    (tmp_path / "file").touch(0o600)
+
+    def attempts() -> list[object]:
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        return [
+            os.getuid() if door.name == "native" else door.ok("getuid").ret,
+            outcome(door.call("msgrcv", queue, 10, 0, "IPC_NOWAIT")),
+            outcome(door.call("msgctl", queue, "IPC_RMID")),
+            outcome(door.call("open", bytes(tmp_path / "file"), "O_RDONLY")),
+        ]
+
+    assert in_user_namespace(door, attempts, f"0 {NOBODY} 1\n") == [0, "EACCES", "EPERM", "EACCES"]
 
 
 FAMILIES = {
@@ -221,6 +265,21 @@ def test_in_another_ipc_namespace_calls_act_on_the_mounts_objects(gate: MountDoo
         msgctl(queue, CONSTANTS["IPC_RMID"])
 
 
+def test_posix_queues_are_those_of_the_mounts_ipc_namespace(gate: MountDoor, nothing_left: None) -> None:
+    name = f"/synosfs-test-{os.getpid()}".encode()
+    os.close(mq_open(name, os.O_CREAT | os.O_RDWR))
+
+    def find() -> tuple[object, object]:
+        unshare(CLONE_NEWIPC)
+        return outcome(NativeDoor().call("mq_open", name, os.O_RDWR)), outcome(gate.call("mq_open", name, "O_RDWR"))
+
+    try:
+        natively, here = gate.spawn(find).result()
+        assert (natively, type(here)) == ("ENOENT", int)
+    finally:
+        unlink_all(name)
+
+
 # --- pid namespaces
 
 
@@ -240,19 +299,63 @@ def test_a_caller_in_a_pid_namespace_below_has_its_pid_in_the_daemons(gate: Moun
 
 
 @pytest.fixture
-def mount_of_a_pid_namespace(ipc_namespace: None, nothing_left: None) -> Iterator[Mount]:
-    with mounted(prefix=("unshare", "--pid", "--fork", "--kill-child")) as mount:
-        yield mount
-        # unshare(1) hands no signal on: so the daemon is ended by unmounting.
-        subprocess.run(["umount", mount.path], check=True)
-        mount.daemon.wait()
+def mount_of_a_pid_namespace(tmp_path: Path, queue: int) -> Iterator[Path]:
+    """A mount whose daemon is in a pid namespace with a /proc of its own; a process there takes part."""
+    (tmp_path / "mnt").mkdir()
+    inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    script = (
+        f'"{SYNOSFS}" -o allow_other --log-file "$1/log" "$1/mnt" && exec 3<>"$1/mnt/syscall"; echo mounted; read -r _'
+    )
+    command = [*inside, "sh", "-c", f'{script}; exec 3>&-; umount "$1/mnt"', "-", tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdin
+        assert shell.stdout
+        assert shell.stdout.readline() == b"mounted\n"
+        yield Path(f"/proc/{shell.pid}/root{tmp_path}/mnt")
+        shell.stdin.close()
+    assert shell.returncode == 0
+    assert not COMPLAINT.search((tmp_path / "log").read_text())
 
 
-def test_a_caller_outside_the_mounts_pid_namespace_is_nobody(mount_of_a_pid_namespace: Mount) -> None:
+@pytest.mark.parametrize("prefix", [(), ("unshare", "--pid", "--fork")], ids=["above", "beside"])
+def test_who_has_no_pid_in_the_mounts_pid_namespace_reads_texts_and_does_nothing(
+    mount_of_a_pid_namespace: Path, queue: int, prefix: tuple[str, ...]
+) -> None:
+    """The kernel says pid 0 of them all."""
     mount = mount_of_a_pid_namespace
-    assert "msgget" in (mount.path / "help").read_text()
-    with pytest.raises(ProcessLookupError):
-        os.open(mount.gate, os.O_RDWR)
+
+    def attempt(command: str) -> str:
+        done = run(*prefix, "sh", "-c", f"cd {mount}; {command}")
+        return done.stdout if done.returncode == 0 else done.stderr.strip().rpartition(": ")[2]
+
+    assert "msgget" in attempt("cat help")
+    assert f" {queue} " in attempt("cat msgq/ctl")
+    assert "Pid:\t" in attempt("cat proc/[0-9]*/status")
+    for command in (
+        "echo getpid > syscall",
+        "echo set > msgq/ctl",
+        f"cat msgq/sysv/{queue}",
+        f"chmod 666 msgq/sysv/{queue}",
+        f"rm msgq/sysv/{queue}",
+        "mkfifo pipes/new",
+        "cat proc/[0-9]*/blocked",
+        "exec 3<>$(echo proc/[0-9]*/syscall)",
+    ):
+        assert attempt(command) == "No such process", command
+    assert attempt("readlink proc/self || echo none") == "none\n"
+
+
+def test_a_caller_without_a_pid_is_refused_with_the_reason() -> None:
+    with pytest.raises(SynosError, match="outside the mount's pid namespace") as raised:
+        ProcessTable(IPCManager(), Accounts()).enter(0)
+    assert raised.value.errno == errno.ESRCH
+
+
+def test_a_daemon_refuses_to_start_with_the_proc_of_another_pid_namespace(tmp_path: Path) -> None:
+    """Its callers' groups, capabilities and roots would be those of whoever has their pids there."""
+    (tmp_path / "mnt").mkdir()
+    done = run("unshare", "--pid", "--fork", "--kill-child", SYNOSFS, str(tmp_path / "mnt"))
+    assert_refused(done, "/proc is that of another pid namespace.*--mount-proc")
 
 
 # --- mount namespaces and roots
@@ -271,6 +374,22 @@ def test_a_path_is_one_of_the_callers_mount_namespace(gate: MountDoor, tmp_path:
 
     assert gate.spawn(read).result() == [b"inside", b"inside"]
     assert contents(gate, bytes(tmp_path / "file")) == b"outside"
+
+
+def test_a_name_without_a_slash_is_one_in_pipes_of_the_mount_from_any_namespace(gate: MountDoor) -> None:
+    def make() -> bytes:
+        unshare(CLONE_NEWNS)
+        checked(libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None))
+        gate.ok("getpid")
+        checked(libc.umount2(bytes(gate.mount.path), ctypes.c_int(_MNT_DETACH)))
+        gate.ok("mkfifo", b"elsewhere", "0600")
+        fd = gate.ok("open", b"elsewhere", "O_RDWR").ret
+        gate.ok("write", fd, b"written")
+        data = gate.ok("read", fd, 10).data
+        gate.ok("unlink", b"elsewhere")
+        return data or b""
+
+    assert gate.spawn(make).result() == b"written"
 
 
 def contents(gate: MountDoor, path: bytes) -> bytes:
@@ -297,6 +416,67 @@ def test_a_path_begins_at_the_callers_root_and_does_not_leave_it(gate: MountDoor
 
     # The last two would end in this root natively. The host cannot be asked to walk so from a working directory.
     assert gate.spawn(read).result() == [b"of this root"] * 4 + ["EXDEV"] * 2
+
+
+def test_every_call_on_a_path_keeps_to_the_callers_root(gate: MountDoor, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "outside").touch()
+    (root / "inside").touch()
+    (root / "link").symlink_to("/outside")
+    (root / "up").symlink_to("..")
+    key = native_shm.ftok(bytes(root / "inside"), 7)
+
+    def calls() -> list[object]:
+        gate.ok("getpid")
+        os.chroot(root)
+        os.chdir("/")
+        attempts = [
+            ("ftok", (b"/inside", 7)),
+            ("mkfifo", (b"/up/fifo", "0600")),
+            ("rename", (b"/up/inside", b"/moved")),
+        ]
+        refused = [
+            *(("ftok", (path, 7)) for path in (b"/link", b"/outside", b"/../outside", b"/up/outside")),
+            *(("chmod", (path, "0666")) for path in (b"/link", b"/up/outside")),
+            ("unlink", (b"/../outside",)),
+            ("unlink", (b"./../outside",)),
+            ("ftok", (b"./up/outside", 7)),
+            ("mkfifo", (b"./up/new", "0600")),
+        ]
+        return [outcome(gate.call(call, *args)) for call, args in (*attempts, *refused)]
+
+    assert gate.spawn(calls).result() == [key, 0, 0, *["ENOENT"] * 7, *["EXDEV"] * 3]
+    assert sorted(os.listdir(tmp_path)) == ["outside", "root"]
+    assert sorted(os.listdir(root)) == ["fifo", "link", "moved", "up"]
+
+
+@pytest.fixture
+def jail(tmp_path: Path) -> Iterator[Path]:
+    """The machine's root once more, without what is mounted below; and a file, at the same path in both."""
+    jail, over = tmp_path / "jail", tmp_path / "over"
+    for directory in (jail, over):
+        directory.mkdir()
+    (over / "file").write_text("below")
+    checked(libc.mount(b"none", bytes(over), b"tmpfs", ctypes.c_ulong(0), None))
+    (over / "file").write_text("covers it")
+    checked(libc.mount(b"/", bytes(jail), None, ctypes.c_ulong(_MS_BIND), None))
+    yield jail
+    for directory in (jail, over):
+        checked(libc.umount2(bytes(directory), ctypes.c_int(_MNT_DETACH)))
+
+
+def test_a_root_is_the_daemons_only_if_it_is_the_same_mount(gate: MountDoor, jail: Path, tmp_path: Path) -> None:
+    """The same directory bound elsewhere has other mounts below it, or none."""
+    (tmp_path / "link").symlink_to(tmp_path / "over/file")
+
+    def read() -> object:
+        os.chdir(tmp_path)
+        before = contents(gate, b"./link")
+        os.chroot(jail)  # the working directory stays outside
+        return before, outcome(gate.call("open", b"./link", "O_RDONLY"))
+
+    assert gate.spawn(read).result() == (b"covers it", "EXDEV")
 
 
 def test_posix_names_are_those_of_the_daemons_dev_shm(gate: MountDoor, nothing_left: None) -> None:
