@@ -34,7 +34,7 @@ _TABLES = {family: Path(f"/proc/sysvipc/{family}") for family in ("msg", "sem", 
 
 
 #: Tests that bear no company, and those that take seconds, by what is in their ids. Others may be marked so themselves.
-_ALONE = re.compile("fault/test_(crowd|fairness)[.]")
+_ALONE = re.compile("fault/test_(crowd|fairness)[.]|conformance/test_msg_handover[.]")
 _SLOW = re.compile("fault/test_(crowd|fairness|exhausted|limits)[.]|tests/test_daemon[.]|test_killing_many_who_open")
 
 
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_for(door=reason): the doors that a case cannot apply to, and why")
-    config.addinivalue_line("markers", "alone: crowds the machine or measures times; nothing else runs meanwhile")
+    config.addinivalue_line("markers", "alone: crowds or observes the whole machine; no other test runs meanwhile")
     config.addinivalue_line("markers", "slow: takes seconds, or has a daemon of its own; --fast leaves it out")
     if config.getoption("fast"):
         settings.register_profile("fast", settings.get_profile("shared machine"), max_examples=20)
