@@ -5,6 +5,7 @@ It lives in the foreground as a child of the test process, so that its end is a 
 
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -43,13 +44,17 @@ class Mount:
         notify = self.directory / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(str(notify))
-            ready.settimeout(PATIENCE_S)
             command = [*self._prefix, SYNOSFS, "-f", "--log-file", str(self.log), *self._options, str(self.path)]
             environment = os.environ | {"NOTIFY_SOCKET": str(notify)}
             self.daemon = subprocess.Popen(command, env=environment, start_new_session=True)
+            ended = os.pidfd_open(self.daemon.pid)
             try:
+                told, _, _ = select.select([ready, ended], [], [], PATIENCE_S)
+                assert told, f"the daemon is not ready within {PATIENCE_S:g} s"
+                assert ready in told, f"the daemon ended with status {self.daemon.wait()}, see its standard error"
                 assert ready.recv(4096).startswith(b"READY=1")
             finally:
+                os.close(ended)
                 notify.unlink()
         os.stat(self.path / "help")
 
