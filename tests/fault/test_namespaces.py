@@ -330,6 +330,7 @@ def test_who_has_no_pid_in_the_mounts_pid_namespace_reads_texts_and_does_nothing
 
     assert "msgget" in attempt("cat help")
     assert f" {queue} " in attempt("cat msgq/ctl")
+    assert str(queue) in attempt("ls msgq/sysv").split()
     assert "Pid:\t" in attempt("cat proc/[0-9]*/status")
     for command in (
         "echo getpid > syscall",
