@@ -19,6 +19,7 @@ from synosfs.fs.interrupts import InterruptWatch, Waiter
 from synosfs.fs.node import Directory, TextFile
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
+from synosfs.host import guard
 from synosfs.host.thread import install_interrupt_handler
 from synosfs.kernel import Kernel
 from synosfs.mountpoint import device, mounted
@@ -87,6 +88,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         nursery.start_soon(
             _free_when_detached, options.mountpoint, kernel.ipc.device, kernel.parking, name="mount table"
         )
+        guard.enforce()
         ready()
         log.info("mounted on %s", options.mountpoint)
         try:

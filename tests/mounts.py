@@ -45,7 +45,7 @@ class Mount:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(str(notify))
             command = [*self._prefix, SYNOSFS, "-f", "--log-file", str(self.log), *self._options, str(self.path)]
-            environment = os.environ | {"NOTIFY_SOCKET": str(notify)}
+            environment = os.environ | {"NOTIFY_SOCKET": str(notify), "SYNOSFS_GUARD": "1"}
             self.daemon = subprocess.Popen(command, env=environment, start_new_session=True)
             ended = os.pidfd_open(self.daemon.pid)
             try:

@@ -39,7 +39,7 @@ ROOMS = {
     "options": room("errors"),
     "logfilter": room("errors", "time"),
     "mountpoint": room("errors options host.arch", "os pathlib select shutil signal subprocess threading time"),
-    "host": room("errors", "ctypes os select signal threading time fcntl mmap termios socket posix_ipc trio outcome"),
+    "host": room("errors", "ctypes os pathlib select signal threading time fcntl mmap termios socket posix_ipc trio outcome"),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
     "ipc": room("errors host", "os select fcntl termios socket subprocess threading time msgspec trio"),
     "process": room("errors host ipc", "os select threading time trio outcome resource"),

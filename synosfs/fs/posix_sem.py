@@ -165,4 +165,5 @@ def _text(name: str) -> bytes:
 
 
 def directory(kernel: Kernel) -> PosixSemaphores:
+    posix_sem.prepare()
     return PosixSemaphores(kernel)

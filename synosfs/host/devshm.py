@@ -44,6 +44,12 @@ def directory() -> Iterator[int]:
         os.close(fd)
 
 
+def prepare() -> None:
+    """Ask what kind of directory it is; once, before the mount serves."""
+    with directory() as fd:
+        shared_directory.is_in_memory(fd)
+
+
 def open_blocking(file: str, flags: int, mode: int = 0) -> int:
     """open(2) of a file in it; see ``shared_directory``."""
     with directory() as parent:

@@ -5,6 +5,7 @@ sleeps in one could not be freed. The ``*_blocking`` functions here return EINTR
 """
 
 import ctypes
+import os
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_uint64, c_void_p
 
 from synosfs.host.libc import bind, blocking, checked, syscall, syscall_blocking
@@ -12,6 +13,7 @@ from synosfs.host.libc import bind, blocking, checked, syscall, syscall_blocking
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+RESOLVE_CACHED = 0x20
 
 #: statfs(2): f_type of procfs.
 PROC_SUPER_MAGIC = 0x9FA0
@@ -44,6 +46,14 @@ def openat2_blocking(directory: int, path: bytes, flags: int, resolve: int, mode
     """openat2(2)."""
     how = _OpenHow(flags, mode, resolve)
     return syscall_blocking("openat2", c_int(directory), path, ctypes.byref(how), c_size_t(ctypes.sizeof(how)))
+
+
+def openat2_nowait(directory: int, path: bytes, flags: int, resolve: int) -> int:
+    """openat2(2) with RESOLVE_CACHED, and O_PATH: never sleeps."""
+    assert resolve & RESOLVE_CACHED
+    assert flags & os.O_PATH
+    how = _OpenHow(flags, 0, resolve)
+    return syscall("openat2", c_int(directory), path, ctypes.byref(how), c_size_t(ctypes.sizeof(how)))
 
 
 def pidfd_getfd(pidfd: int, number: int) -> int:

@@ -12,6 +12,7 @@ from ctypes import c_long
 from typing import Any
 
 from synosfs.errors import SynosError
+from synosfs.host import guard
 from synosfs.host.arch import CALLS
 
 now = ctypes.PyDLL(None, use_errno=True)
@@ -24,7 +25,7 @@ def bind(library: ctypes.CDLL, name: str, restype: Any, *argtypes: Any) -> Calla
     function.restype = restype
     if argtypes:
         function.argtypes = argtypes
-    return function
+    return guard.guarded(function, name) if guard.IS_ON and library is blocking else function
 
 
 def checked(result: int) -> int:

@@ -20,9 +20,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.host.file import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, filesystem_type, openat2_blocking
+from synosfs.host.file import (
+    RESOLVE_BENEATH,
+    RESOLVE_CACHED,
+    RESOLVE_NO_MAGICLINKS,
+    filesystem_type,
+    openat2_blocking,
+    openat2_nowait,
+)
 
-_RESOLVE_NO_XDEV, _RESOLVE_CACHED = 0x01, 0x20
+_RESOLVE_NO_XDEV = 0x01
 _RESOLVE = _RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_BENEATH  # and O_NOFOLLOW, for the name itself
 
 #: File systems that are the kernel's cache of names and nothing else: tmpfs, ramfs, mqueue (<linux/magic.h>).
@@ -75,13 +82,27 @@ def path_of(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
+def is_in_memory(directory: int) -> bool:
+    """Whether the directory is in one of those file systems. The host is asked once for each; ask before serving."""
+    device = os.fstat(directory).st_dev
+    known = _known.get(device)
+    if known is None:
+        known = _known[device] = filesystem_type(directory) in _IN_MEMORY
+    return known
+
+
+#: By device number.
+_known: dict[int, bool] = {}
+
+
 def _cached(directory: int, name: str) -> int:
     """Where names are kept elsewhere than in memory, looking one up is what it is for everybody."""
     flags, resolve = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, _RESOLVE
-    if filesystem_type(directory) in _IN_MEMORY:
-        resolve |= _RESOLVE_CACHED
+    in_memory = is_in_memory(directory)
     for _ in range(_LOOKS):
         try:
+            if in_memory:
+                return openat2_nowait(directory, os.fsencode(name), flags, resolve | RESOLVE_CACHED)
             return openat2_blocking(directory, os.fsencode(name), flags, resolve)
         except SynosError as error:
             if error.errno == errno.EXDEV:

@@ -45,7 +45,9 @@ class QueueLine(NamedTuple):
 
 def prepare() -> None:
     """Get the file system, with the daemon's own rights; call once, before anything else here."""
-    _directory()
+    directory = _directory()
+    if directory is not None:
+        shared_directory.is_in_memory(directory)
 
 
 def is_seen() -> bool:

@@ -8,6 +8,7 @@ methods of an open semaphore, but for ``wait``.
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from synosfs.errors import SynosError, WouldBlock, shown
@@ -151,6 +152,12 @@ def unlink(name: bytes) -> None:
         except SynosError:
             raise SynosError(errno.ENOENT) from None  # as glibc says of what is no name
         devshm.unlink_blocking(file)
+
+
+def prepare() -> None:
+    """Call once, before anything else here."""
+    with suppress(FileNotFoundError):
+        devshm.prepare()
 
 
 def path(name: bytes) -> str:

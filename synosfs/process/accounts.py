@@ -15,8 +15,8 @@ from synosfs.errors import SynosError
 
 
 def _share_of_descriptors() -> int:
-    """A quarter of what the daemon may have."""
-    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 65_536)
+    """A quarter of what the daemon may have; where that is next to nothing, so much that the host refuses first."""
+    return max(64, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 65_536))
 
 
 @dataclass(frozen=True, slots=True)
