@@ -267,7 +267,7 @@ def test_in_another_ipc_namespace_calls_act_on_the_mounts_objects(gate: MountDoo
 
 def test_posix_queues_are_those_of_the_mounts_ipc_namespace(gate: MountDoor, nothing_left: None) -> None:
     name = f"/synosfs-test-{os.getpid()}".encode()
-    os.close(mq_open(name, os.O_CREAT | os.O_RDWR))
+    os.close(mq_open(name, os.O_CREAT | os.O_RDWR, maxmsg=1, msgsize=1))
 
     def find() -> tuple[object, object]:
         unshare(CLONE_NEWIPC)
