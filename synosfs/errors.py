@@ -44,9 +44,13 @@ def printable(text: str) -> str:
 
 def excerpt(value: Any, most: int = 60) -> str:
     """The beginning of a user's value, printable: ``most`` bytes or characters of it, and ``...`` for the rest."""
-    text = value[:most].decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-    cut = len(value) > most if isinstance(value, bytes) else len(text) > most
-    return printable(text if isinstance(value, bytes) else text[:most]) + "..." * cut
+    if isinstance(value, bytes):
+        return printable(value[:most].decode("utf-8", "backslashreplace")) + "..." * (len(value) > most)
+    try:
+        text = str(value)
+    except (ValueError, RecursionError):  # thousands of digits; hundreds of lists in one another
+        return f"what is too long or nests too deeply ({type(value).__name__})"
+    return printable(text[:most]) + "..." * (len(text) > most)
 
 
 def shown(value: Any) -> str:

@@ -47,6 +47,9 @@ def _nearest(word: str, known: tuple[str, ...]) -> str:
     return "".join(difflib.get_close_matches(word, known, n=1))
 
 
+#: No number that means anything is longer.
+_MOST_DIGITS = 100
+
 _NUMBER = re.compile(r"[+-]?(?:(0[xX][0-9a-fA-F]+)|(0[0-7]+)|0|[1-9][0-9]*)")
 
 
@@ -58,10 +61,10 @@ def parse_int(value: Any) -> int:
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
         raise BadArgument(f"wants a number, not {shown(value)}")
-    found = _NUMBER.fullmatch(value)  # int() would take blanks, underscores, 0o7 and other scripts' digits
+    # int() would take blanks, underscores, 0o7 and other scripts' digits.
+    found = _NUMBER.fullmatch(value) if len(value) <= _MOST_DIGITS else None
     if found is not None:
-        with suppress(ValueError):  # thousands of digits
-            return int(value, 16 if found[1] else 8 if found[2] else 10)
+        return int(value, 16 if found[1] else 8 if found[2] else 10)
     raise BadArgument(f"wants a number such as 10, 0x1f or 0666, not {shown(value)}")
 
 
@@ -130,7 +133,8 @@ def _data(value: Any) -> bytes:
     if isinstance(value, bytes):
         return bytes(value)
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        with suppress(UnicodeEncodeError):  # half of a surrogate pair
+            return value.encode("utf-8", "surrogateescape")
     raise BadArgument(f"wants a string, not {shown(value)}")
 
 
@@ -140,7 +144,7 @@ def seconds(value: Any) -> float:
         value = value.decode("utf-8", "replace")
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number < 2**63:  # also refuses nan
         raise BadArgument(f"wants seconds, such as 0.5, not {shown(value)}")

@@ -200,26 +200,28 @@ def bind(row: Row, request: Request) -> Bound:
         raise _too_many(row, positional)
     values = list(positional)
     value: Any = None
+    name = ""
     try:
         for index, (param, value) in enumerate(zip(params, positional, strict=False)):
             if param.name in named:
                 raise SynosError(errno.EINVAL, f"{row.name}: {param.name} is given twice, in place and by name")
+            name = param.name
             values[index] = _converted(param, value)
         for param in params[len(positional) :]:
             if param.name in named:
-                value = named.pop(param.name)
+                name, value = param.name, named.pop(param.name)
                 values.append(_converted(param, value))
             elif param.default is REQUIRED:
                 raise SynosError(errno.EINVAL, f"{row.name}: {param.name} is missing; usage: {row.usage()}")
             else:
                 values.append(param.default)
         if timeout is not None:
+            name, value = "timeout", None
             timeout = seconds(timeout)
     except BadArgument as problem:
-        word = re.match(rb"([a-z_]+)=", value) if timeout is request.timeout and type(value) is Bare else None
+        word = re.match(rb"([a-z_]+)=", value) if type(value) is Bare else None
         if word:
             raise _unknown_name(row, word[1].decode()) from None
-        name = param.name if timeout is request.timeout else "timeout"
         raise SynosError(errno.EINVAL, f"{row.name}: {name} {problem}") from None
     if named:
         raise _unknown_name(row, next(iter(named)))
