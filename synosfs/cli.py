@@ -37,9 +37,10 @@ mount options (-o, separated by commas; may be repeated):
                         for callers under a sandbox (no_new_privs, seccomp, another security
                         label): as for others; IPC, but no files (the default); nothing
   fsname=NAME           the source that mount(8) and df show; default: synosfs
-  max_sessions=N max_memory=N max_descriptors=N max_attachments=N max_waiting=N
-                        how much of the daemon one user may hold: open files, bytes of
-                        replies and half records, descriptors, attached segments, waiting calls
+  max_sessions=N max_memory=N max_descriptors=N max_attachments=N max_waiting=N max_queue_bytes=N
+                        how much of the daemon one user may hold: open files, bytes of replies
+                        and half records, descriptors, attached segments, waiting calls, bytes
+                        in POSIX queues
   nosuid nodev noexec   as in mount(8); also suid dev exec, sync async dirsync, atime noatime
   noauto nofail x-* ... words that fstab needs are accepted
 

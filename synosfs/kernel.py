@@ -82,7 +82,13 @@ class Kernel:
 
     def sees(self, process: Process, tid: int, uid: int, gid: int) -> bool:
         """Whether ``tid`` is to know of ``process`` at all: not where /proc hides the processes of others."""
-        if not procfs.hides_processes() or procfs.thread_group(tid) == process.pid:
+        if not procfs.hides_processes():
+            return True
+        try:
+            own = procfs.thread_group(tid) == process.pid
+        except ProcessLookupError:
+            return False
+        if own:
             return True
         with rights.acting_as(effective(tid, uid, gid)):
             return procfs.is_seen(process.pid)

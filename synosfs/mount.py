@@ -7,7 +7,7 @@ import resource
 import select
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import pyfuse3
@@ -39,7 +39,7 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
 
     Ends by SIGTERM, SIGINT or unmounting; blocked callers get ECANCELED. Raises SynosError when it cannot mount.
     """
-    _raise_descriptor_limit()
+    _raise_limits()
     logging.getLogger("pyfuse3").addFilter(_worth_logging)
     trio.run(_serve, options, ready)
 
@@ -49,10 +49,15 @@ def _worth_logging(record: logging.LogRecord) -> bool:
     return "fuse_reply_* failed" not in record.getMessage()
 
 
-def _raise_descriptor_limit() -> None:
-    """Each process that takes part costs a descriptor (its pidfd), each pipe two: take all that the host allows."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def _raise_limits() -> None:
+    """Each process that takes part costs a descriptor (its pidfd), each pipe two, and all users' POSIX queues are
+    charged to the daemon: take all that the host allows.
+    """
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_MSGQUEUE):
+        _, most = resource.getrlimit(limit)
+        resource.setrlimit(limit, (most, most))
+    with suppress(ValueError, OSError):  # it takes CAP_SYS_RESOURCE
+        resource.setrlimit(resource.RLIMIT_MSGQUEUE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:

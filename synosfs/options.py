@@ -29,7 +29,7 @@ class MountOptions:
 
 
 #: How much one user may hold of the daemon: ``-o max_sessions=100``.
-LIMITS = ("max_sessions", "max_memory", "max_descriptors", "max_attachments", "max_waiting")
+LIMITS = ("max_sessions", "max_memory", "max_descriptors", "max_attachments", "max_waiting", "max_queue_bytes")
 
 _PAIRS = (
     ("rw", "ro"),

@@ -178,3 +178,8 @@ def check_priority(priority: int) -> None:
     """EINVAL: above what there is."""
     if priority > PRIORITY_MAX:
         raise SynosError(errno.EINVAL, f"the priority {priority} is above {PRIORITY_MAX}")
+
+
+def file_name(name: bytes) -> str:
+    """The queue's name in the mqueue file system, as os.fsdecode has it."""
+    return os.fsdecode(name[1:])

@@ -19,6 +19,12 @@ def _share_of_descriptors() -> int:
     return max(64, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 65_536))
 
 
+def _share_of_queue_bytes() -> int:
+    """What Linux gives each user by default (MQ_BYTES_MAX), and half where the daemon itself has no more."""
+    most, default = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0], 819_200
+    return default if most == resource.RLIM_INFINITY or most >= 4 * default else most // 2
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much one user may hold. Each is a mount option of this name: ``-o max_sessions=100``."""
@@ -28,6 +34,7 @@ class Limits:
     max_descriptors: int = field(default_factory=_share_of_descriptors)
     max_attachments: int = 8192
     max_waiting: int = 4096
+    max_queue_bytes: int = field(default_factory=_share_of_queue_bytes)
 
 
 class Kind(NamedTuple):
@@ -45,6 +52,7 @@ KINDS = {
     "descriptors": Kind(errno.EMFILE, "descriptors, processes and semaphores", "close some"),
     "attachments": Kind(errno.ENOMEM, "attached segments", "detach some"),
     "waiting": Kind(errno.EAGAIN, "calls that wait", "end some"),
+    "queue_bytes": Kind(errno.EMFILE, "bytes in POSIX queues", "unlink and close some"),
 }
 assert {f"max_{name}" for name in KINDS} == {limit.name for limit in fields(Limits)}
 

@@ -26,6 +26,7 @@ from synosfs.process.accounts import Account, Accounts, Holding
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import DescriptorTable
+from synosfs.process.queue_bytes import QueueBytes
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,11 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} started {self.start_time}>"
+
+    @property
+    def queue_bytes(self) -> QueueBytes:
+        """The shares of POSIX queues, everybody's."""
+        return self._table.queue_bytes
 
     @property
     def avatar(self) -> Avatar:
@@ -157,6 +163,7 @@ class ProcessTable:
     def __init__(self, books: IPCManager, accounts: Accounts) -> None:
         self._books = books
         self._accounts = accounts
+        self.queue_bytes = QueueBytes()
         self._processes: dict[int, Process] = {}
         self._by_pidfd: dict[int, Process] = {}
         self._deaths = select.epoll()

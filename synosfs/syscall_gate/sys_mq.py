@@ -22,7 +22,12 @@ from synosfs.syscall_gate.waiting import InThread, OnAvatar
 def sys_mq_open(
     caller: Caller, name: bytes, flags: int, mode: int, maxmsg: int | None, msgsize: int | None
 ) -> OnAvatar:
+    process, share = caller.process, None
+    if flags & abi.O_CREAT:
+        share = process.queue_bytes.reserve(process.account, posix_mq.file_name(name), maxmsg, msgsize)
+
     def finish(queue: PosixQueue) -> int:
+        process.queue_bytes.opened(queue.identity(), share)
         return caller.descriptors.add(_described(caller, queue, flags), close_on_exec=True)
 
     make = partial(posix_mq.open_, name, flags, mode, maxmsg, msgsize, umask=caller.umask(), nonblock=caller.nonblock)
@@ -34,6 +39,11 @@ def _described(caller: Caller, queue: PosixQueue, flags: int) -> Description:
         # As mq_close(3) has it: closing any descriptor of the queue ends the process's registration for it.
         caller.ipc.notifier.release(queue.identity(), closed_in)
 
+    def release(_: Description) -> None:
+        identity = queue.identity()
+        queue.close()
+        caller.process.queue_bytes.closed(identity)
+
     return Description(
         "mqueue",
         flags & (abi.O_ACCMODE | abi.O_NONBLOCK),
@@ -41,7 +51,7 @@ def _described(caller: Caller, queue: PosixQueue, flags: int) -> Description:
         ipc_id=queue.path.lstrip("/"),
         path=queue.path,
         flush=flush,
-        release=lambda _: queue.close(),
+        release=release,
         thing=queue,
     )
 

@@ -222,3 +222,41 @@ def test_a_limit_that_is_no_number_is_refused(word: str, tmp_path: Path) -> None
 
     with pytest.raises(SynosError, match="max_"):
         parse_mount_words(str(tmp_path), None, [word])
+
+
+# --- POSIX queues
+
+
+def test_queue_bytes(small_queues: MountDoor) -> None:
+    name = b"/synosfs-limit-%d" % os.getpid()
+    mounted_as = small_queues.mount
+
+    def make_queues() -> str:
+        errnos = []
+        for number in range(4):
+            result = small_queues.call("mq_open", name + b"%d" % number, "O_CREAT|O_RDWR", 0o600, 2, 100)
+            errnos.append(result.errno)
+        first = small_queues.ok("mq_open", name + b"0", "O_CREAT|O_RDWR", 0o600).ret  # it is there: nothing is made
+        small_queues.ok("mq_unlink", name + b"1")  # still open
+        errnos.append(small_queues.call("mq_open", name + b"4", "O_CREAT|O_RDWR", 0o600, 2, 100).errno)
+        for descriptor in (4, first):
+            small_queues.ok("close", descriptor)
+        errnos.append(small_queues.call("mq_open", name + b"4", "O_CREAT|O_RDWR", 0o600, 2, 100).errno)
+        held = used(mounted_as, NOBODY)["queue_bytes"]
+        for number in (0, 2, 4):
+            small_queues.ok("mq_unlink", name + b"%d" % number)
+        return f"{errnos} {held}"
+
+    answer = small_queues.spawn(make_queues, uid=NOBODY).result()
+    assert answer == f"{['', '', '', 'EMFILE', 'EMFILE', '']} {3 * 2 * (100 + 112)}"
+
+
+@pytest.fixture
+def small_queues(nothing_left: None) -> Iterator[MountDoor]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be others")
+    with mounted(options=("-o", "max_queue_bytes=1400")) as mount:
+        door = MountDoor(mount, "json")
+        yield door
+        door.end_children()
+        door.close()
