@@ -104,6 +104,7 @@ def _live(
     try:
         signal.signal(signal.SIGUSR1, lambda *_: on_signal() if on_signal else None)
         signal.siginterrupt(signal.SIGUSR1, not restart)
+        signal.signal(signal.SIGURG, signal.SIG_DFL)  # a test that ran parts of the daemon may have left its handler
         if uid:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
