@@ -77,7 +77,8 @@ class Kernel:
             bound,
             own=own,
             confinement=self.confinement,
-            user_namespace=usernamespace.of(process.pid),
+            # Capabilities are lent to nobody of another user namespace.
+            user_namespace=usernamespace.OURS if own and lent.capabilities else usernamespace.of(process.pid),
         )
 
     def sees(self, process: Process, tid: int, uid: int, gid: int) -> bool:

@@ -82,7 +82,8 @@ class Session(Handle):
         if len(self._replies) - self._read > MAX_REPLIES:
             raise SynosError(errno.ENOBUFS, "16 MiB of replies are unread in this session: read them first")
         size = len(data)
-        self._hold(size)
+        if size > _FREE or self._holds_much():
+            self._hold(size)
         self._offset = offset + size
         whole = not self._goes_on and self._requests.idle
         if not self._goes_on:
@@ -91,7 +92,8 @@ class Session(Handle):
         try:
             error = await self._run(self._requests.feed(data))
         finally:
-            self._hold()
+            if self._holds_much():
+                self._hold()
         if error is not None and whole and self._requests.idle:
             self._goes_on = False  # what fails does not
             raise error
@@ -123,9 +125,10 @@ class Session(Handle):
 
     def _hold(self, coming: int = 0) -> None:
         """Charge what is held now, and what is coming. ENOMEM: the user holds too much."""
-        held = self._requests.pending + len(self._replies) + coming
-        if held > _FREE or self._memory.amount:
-            self._memory.set(held)
+        self._memory.set(self._requests.pending + len(self._replies) + coming)
+
+    def _holds_much(self) -> bool:
+        return len(self._replies) > _FREE or self._memory.amount > 0 or not self._requests.idle
 
     async def _run_rest(self) -> None:
         self._turn.begin()

@@ -119,6 +119,7 @@ class SyscallDispatcher:
         self.parking = parking
         self.statistics = statistics
         self.observers = Observers()
+        self._watching = self.observers.watching
         self._books = books
         self._calls: dict[str | int, _Call] = {}
         for row in table.ROWS:
@@ -263,29 +264,30 @@ class SyscallDispatcher:
         counter, moved = self._unknown, 0
         process = caller.process
         process.calls += 1
-        if call is not None:
-            counter = call.counter
-            if not reply.errno:
-                if reply.data is not None:
-                    moved = len(reply.data)
-                elif call.data_at >= 0:
-                    moved = len(values[call.data_at])
-                elif call.row.moves_ret:
-                    moved = reply.ret
-                counter.bytes += moved
-                process.bytes += moved
-                if call.effect is not None:
-                    call.effect(self._books, process, tid, values, reply)
-            if about is not None and about.is_ipc:
-                counter.ipc_by_descriptor += 1
         if reply.errno:
+            counter = counter if call is None else call.counter
             counter.errnos[reply.errno] += 1
             process.errors += 1
+        elif call is not None:
+            counter = call.counter
+            if reply.data is not None:
+                moved = len(reply.data)
+            elif call.data_at >= 0:
+                moved = len(values[call.data_at])
+            elif call.row.moves_ret:
+                moved = reply.ret
+            if moved:
+                counter.bytes += moved
+                process.bytes += moved
+            if call.effect is not None:
+                call.effect(self._books, process, tid, values, reply)
+        if about is not None and about.is_ipc:
+            counter.ipc_by_descriptor += 1
         if parked_ns is None:
             counter.add(ran_ns)
         else:
             counter.add_parked(parked_ns)
-        if self.observers:
+        if self._watching:
             row = None if call is None else call.row
             self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))
         return reply

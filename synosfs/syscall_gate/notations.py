@@ -110,8 +110,9 @@ def encoded(record: Record, replies: list[Reply]) -> Iterator[bytes]:
     yield b"[" if as_json else _array_header(len(replies))
     for start in range(0, len(replies), _HANDFUL):
         some = range(start, min(start + _HANDFUL, len(replies)))
-        answers = [_encoded(_answer(replies[place], ids[place], as_json), as_json) for place in some]
-        yield b"," * (as_json and start > 0) + (b"," if as_json else b"").join(answers)
+        answers = [_answer(replies[place], ids[place], as_json) for place in some]
+        whole = _encoded(answers, as_json)
+        yield b"," * (start > 0) + whole[1:-1] if as_json else whole[len(_array_header(len(answers))) :]
     if as_json:
         yield b"]\n"
 
@@ -274,7 +275,7 @@ def _put_json_data(answer: dict[str, Any], data: bytes) -> None:
         answer["data64"] = binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
-def _encoded(answer: dict[str, Any], as_json: bool) -> bytes:
+def _encoded(answer: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> bytes:
     encoder = _JSON_ENCODER if as_json else _MSGPACK_ENCODER
     try:
         return encoder.encode(answer)

@@ -43,24 +43,22 @@ class Observers:
     """All who look on, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._observers: list[Observer] = []
+        #: Empty, as a rule: the dispatcher looks here before it makes anything to be shown.
+        self.watching: list[Observer] = []
         self._dropped = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._observers)
-
     def add(self, observer: Observer) -> None:
-        self._observers.append(observer)
+        self.watching.append(observer)
 
     def remove(self, observer: Observer) -> None:
-        if observer in self._observers:
-            self._observers.remove(observer)
+        if observer in self.watching:
+            self.watching.remove(observer)
 
     def statistics(self) -> ObserverStatistics:
-        return ObserverStatistics(len(self._observers), self._dropped)
+        return ObserverStatistics(len(self.watching), self._dropped)
 
     def notify(self, completed: Completed) -> None:
-        for observer in list(self._observers):
+        for observer in list(self.watching):
             try:
                 observer(completed)
             except Exception:  # whatever is wrong with it, no caller is to pay for it
