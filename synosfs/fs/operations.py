@@ -294,11 +294,11 @@ class Operations(pyfuse3.Operations):
             raise _told("release", error) from None
 
     @_boundary
-    def poll(self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext) -> int:
+    async def poll(self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext) -> int:
         source = self._handles[fh].source()
         if source is None:
             return IN | OUT
-        return self._pollers.poll(fh, source, None if poll_handle is None else poll_handle.notify)
+        return await self._pollers.poll(fh, source, None if poll_handle is None else poll_handle.notify)
 
     # --- directories ---
 

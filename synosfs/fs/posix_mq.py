@@ -101,7 +101,7 @@ class _Endpoint(Handle):
         return chunk
 
     def source(self) -> Source:
-        return DescriptorSource(self._queue.description.host_fd)
+        return DescriptorSource(self._queue.description)
 
     async def close(self) -> None:
         await self._queue.close()

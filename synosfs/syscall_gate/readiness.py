@@ -9,15 +9,21 @@ Rights are never borrowed here: ``ready``, and ``reached`` of a watch, run with 
 to be the source's ``credentials``. The dispatcher lends them, and ``with_rights`` does where it has not. EACCES is for
 who may not know what it asks for.
 
-An empty message is the one thing a watcher cannot leave where it is: it is sent back, and so goes to the queue's end.
-A look at a queue for a type does so only behind the messages that it can copy in a short time.
+A look takes nothing, ever. Of which types the messages are, it learns by copying them one by one (MSG_COPY), for which
+the host walks to each: 32 take 0.1 ms, 16,384 take 2 s. So a look copies the first few, and where that does not answer,
+the source is *unsure*. Who has time has more copied, bit by bit (``Look.copy_more``), up to a bound; who waits has the
+watch's word, whose host call sees a message wherever it is: ``tells``. Receiving with no room at all (E2BIG) would
+answer in one call, but would take a message that is empty.
+
+So does the call in which a watcher sleeps: an empty message is the one thing that it cannot leave where it is. It is
+sent back, and so goes to the queue's end.
 """
 
 import os
 import select
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
-from errno import E2BIG, EFBIG, EIDRM, EINVAL, ENOSYS
+from errno import EFBIG, EIDRM, EINVAL, ENOSYS
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -29,6 +35,7 @@ from synosfs.host.credentials import Credentials
 from synosfs.ipc.posix_sem import Semaphore
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.ipc.sysv_sem import SemaphoreSet
+from synosfs.process.descriptors import Description, held
 from synosfs.syscall_gate.caller import Watchers
 
 T = TypeVar("T")
@@ -40,8 +47,8 @@ ALWAYS = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 _GONE = select.POLLERR | select.POLLHUP
 
-#: So many messages at the front of a queue are copied to see of which types they are: some 100 µs.
-_COPIED = 32
+#: So many messages at the front of a queue are copied at once, and so many in the end: some 0.1 ms, and 0.15 s.
+_COPIED, _MOST_COPIED = 32, 4096
 
 
 def with_rights(credentials: Credentials, look: Callable[[], T]) -> T:
@@ -54,7 +61,8 @@ class Watch(NamedTuple):
     """One thing to wait for. Watches with the same ``key`` wait for the same thing, and see it with the same rights.
 
     ``sleep`` returns when it may have come about: in a host thread (``in_thread``), or on a descriptor. Without it, and
-    where there are threads enough, ``reached`` is asked now and then.
+    where there are threads enough, ``reached`` is asked now and then. ``tells``: an event that held when ``sleep``
+    returned, or the thing is gone; a look may not see it.
     """
 
     key: Hashable
@@ -62,15 +70,42 @@ class Watch(NamedTuple):
     reached: Callable[[], bool]
     sleep: Callable[[], Awaitable[None]] | None = None
     in_thread: bool = False
+    tells: int = 0
+
+
+class _Front:
+    """The types of the first ``count`` messages of a queue; ``is_all``: there are no more."""
+
+    __slots__ = ("count", "is_all", "types")
+
+    def __init__(self) -> None:
+        self.types: set[int] = set()
+        self.count = 0
+        self.is_all = False
+
+    def copy(self, queue: MessageQueue, most: int) -> None:
+        try:
+            for _ in range(most):
+                self.types.add(queue.peek(self.count).mtype)
+                self.count += 1
+        except WouldBlock:
+            self.is_all = True
+        except SynosError as error:
+            if error.errno != ENOSYS:  # the host makes no copies (CONFIG_CHECKPOINT_RESTORE)
+                raise
 
 
 class Look:
-    """One look at many things, with one caller's rights: what is found out of one queue serves all who ask."""
+    """One look at many things, with one caller's rights: what is found out of one queue serves all who ask.
+
+    ``unsure`` are the sources, by key, whose input may be behind the messages that have been copied.
+    """
 
     def __init__(self) -> None:
         self._statuses: dict[MessageQueue, QueueStatus] = {}
-        self._empty: dict[MessageQueue, bool] = {}
-        self._first_types: dict[MessageQueue, tuple[list[int], bool]] = {}
+        self._readable: dict[MessageQueue, QueueStatus] = {}
+        self._fronts: dict[MessageQueue, _Front] = {}
+        self.unsure: dict[Hashable, MessageQueue] = {}
 
     def status(self, queue: MessageQueue) -> QueueStatus:
         found = self._statuses.get(queue)
@@ -79,36 +114,40 @@ class Look:
         return found
 
     def is_empty(self, queue: MessageQueue) -> bool:
-        """Asked with the right to read: EACCES. Nothing is taken: the first message is copied."""
-        if queue not in self._empty:
-            try:
-                queue.peek(0)
-                self._empty[queue] = False
-            except WouldBlock:
-                self._empty[queue] = True
-            except SynosError as error:
-                if error.errno not in (E2BIG, ENOSYS):
-                    raise
-                # ENOSYS: the host makes no copies (CONFIG_CHECKPOINT_RESTORE); it tells everybody how many there are.
-                self._empty[queue] = error.errno == ENOSYS and not self.status(queue).qnum
-        return self._empty[queue]
-
-    def first_types(self, queue: MessageQueue) -> tuple[list[int], bool]:
-        """The types of the messages at the front that could be copied, and whether these are all there are."""
-        found = self._first_types.get(queue)
+        """Asked with the right to read: EACCES."""
+        found = self._readable.get(queue)
         if found is None:
-            types: list[int] = []
-            is_all = False
-            try:
-                while len(types) < _COPIED:
-                    types.append(queue.peek(len(types)).mtype)
-            except WouldBlock:
-                is_all = True
-            except SynosError as error:
-                if error.errno not in (E2BIG, ENOSYS):
-                    raise
-            found = self._first_types[queue] = (types, is_all)
-        return found
+            found = self._readable[queue] = queue.status()
+        return not found.qnum
+
+    def has_type(self, key: Hashable, queue: MessageQueue, mtype: int) -> bool:
+        """Whether a message that ``mtype`` selects, other than 0, is among those that have been copied. If none is, and
+        there are more, the source of this ``key`` is unsure.
+        """
+        front = self._fronts.get(queue)
+        if front is None:
+            front = self._fronts[queue] = _Front()
+            front.copy(queue, _COPIED)
+        if mtype in front.types or (mtype < 0 and min(front.types, default=1 - mtype) <= -mtype):
+            self.unsure.pop(key, None)
+            return True
+        if front.is_all:
+            self.unsure.pop(key, None)
+        else:
+            self.unsure[key] = queue
+        return False
+
+    def copy_more(self) -> Iterator[None]:
+        """Copy more of the queues of unsure sources, a few messages a step. Who is asked again then knows more."""
+        for queue in set(self.unsure.values()):
+            front = self._fronts[queue]
+            while not front.is_all and front.count < _MOST_COPIED:
+                before = front.count
+                with _gone_is_ready():
+                    front.copy(queue, _COPIED // 4)
+                if front.count == before:
+                    break
+                yield
 
 
 class Source(Protocol):
@@ -154,32 +193,14 @@ class QueueSource:
         if events & IN:
             key = (*self.key, IN, self.credentials)
             reached = partial(_reached, self, IN)
-            yield Watch(key, self.credentials, reached, self._wait_message, in_thread=True)
+            yield Watch(key, self.credentials, reached, self._wait_message, in_thread=True, tells=IN)
         if events & OUT:
             yield Watch(("msgq", self._queue.msqid, OUT), rights.OWN, partial(_reached, self, OUT))
 
     def _has_message(self, look: Look) -> bool:
         if look.is_empty(self._queue):
             return False
-        if self._mtype == 0:
-            return True
-        types, is_all = look.first_types(self._queue)
-        if any(mtype == self._mtype or mtype <= -self._mtype for mtype in types):
-            return True
-        return not is_all and self._has_message_behind()
-
-    def _has_message_behind(self) -> bool:
-        """One call, which walks through the queue in the host, and takes the message only if it is empty."""
-        try:
-            taken = self._queue.receive_nowait(0, self._mtype)
-        except WouldBlock:
-            return False
-        except SynosError as error:
-            if error.errno != E2BIG:
-                raise
-        else:
-            self._parking.give_back(partial(self._queue.send_nowait, taken.mtype, taken.data))
-        return True
+        return self._mtype == 0 or look.has_type(self.key, self._queue, self._mtype)
 
     async def _wait_message(self) -> None:
         with _gone_is_ready():
@@ -269,17 +290,19 @@ class Fixed:
 
 
 class DescriptorSource:
-    """A host descriptor of the daemon's. Who watches it sees to it that it is not closed meanwhile."""
+    """A host descriptor of the daemon's, of a kind that the host can tell of without delay: a pipe, FIFO, socket,
+    POSIX queue or event. Not of a file, which may belong to a file system that asks others (fuse_file_poll).
+    """
 
     credentials = rights.OWN
 
-    def __init__(self, host_fd: int) -> None:
-        self.key = ("descriptor", host_fd)
-        self._host_fd = host_fd
+    def __init__(self, description: Description) -> None:
+        self.key = ("descriptor", description.host_fd)
+        self._description = description
 
     def ready(self, events: int, look: Look) -> int:
         poll = select.poll()
-        poll.register(self._host_fd, IN | OUT)
+        poll.register(self._description.host_fd, IN | OUT)
         return next((revents for _, revents in poll.poll(0)), 0)
 
     def watches(self, events: int) -> Iterator[Watch]:
@@ -290,12 +313,16 @@ class DescriptorSource:
                 )
 
     async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> None:
-        # A number of its own: trio lets one task wait for each, and a blocked read may wait for the original.
-        fd = os.dup(self._host_fd)
-        try:
-            await wait(fd)
-        finally:
-            os.close(fd)
+        if not self._description.references:
+            return  # released before this task had its turn: the number may be another's
+        # Held, so that the copy is never the last of them: closing a FIFO can take long (see ``Description.apart``).
+        with held(self._description):
+            # A number of its own: trio lets one task wait for each, and a blocked read may wait for the original.
+            fd = os.dup(self._description.host_fd)
+            try:
+                await wait(fd)
+            finally:
+                os.close(fd)
 
 
 def _reached(source: Source, event: int) -> bool:

@@ -2,20 +2,21 @@
 
 import re
 import select
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack
 from errno import EINVAL, EOPNOTSUPP
-from functools import partial
 from typing import NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc.sysv_msg import MessageQueue
 from synosfs.ipc.sysv_sem import SemaphoreSet
-from synosfs.process.descriptors import Description, held
+from synosfs.process.descriptors import MOST_DESCRIPTORS, Description, held
 from synosfs.syscall_gate import watches
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.readiness import (
     ALWAYS,
+    IN,
+    OUT,
     DescriptorSource,
     Fixed,
     Look,
@@ -23,13 +24,17 @@ from synosfs.syscall_gate.readiness import (
     QueueSource,
     SemaphoreSource,
     Source,
+    Watch,
     with_rights,
 )
 from synosfs.syscall_gate.record import Reply
 from synosfs.syscall_gate.waiting import Until
 
-#: One call can poll so many different things: a look at all of them is one step, some 20 ms.
-_MOST_THINGS = 4096
+#: One call can poll so many different things: as poll(2), RLIMIT_NOFILE.
+_MOST_THINGS = MOST_DESCRIPTORS
+
+#: So many are looked at in one step: some 2 ms.
+_AT_ONCE = 64
 
 
 class _Polled(NamedTuple):
@@ -45,45 +50,89 @@ def sys_poll(caller: Caller, things: list[tuple[str, int]]) -> Until:
     As in poll(2), a number that is not open is POLLNVAL, and a negative one is passed over. A thing that is named often
     is looked at, and waited for, once.
     """
-    polled: dict[Hashable, _Polled] = {}
-    wanted: dict[Hashable, int] = {}
-    asked: list[tuple[Hashable, int]] = []
-    for what, selected in things:
-        thing, events = _polled(caller, what), selected | ALWAYS
-        key = thing.source.key
-        polled.setdefault(key, thing)
-        wanted[key] = wanted.get(key, 0) | events
-        asked.append((key, events))
-    if len(polled) > _MOST_THINGS:
-        raise SynosError(EINVAL, f"poll: {len(polled)} different things are more than {_MOST_THINGS}")
+    poll = _Poll(caller, things)
+    return Until(poll.wait, poll.attempt, on_timeout=poll.answer_late)
 
-    def look() -> Reply:
-        shared = Look()
-        ready = {key: thing.source.ready(wanted[key], shared) for key, thing in polled.items()}
-        revents = [ready[key] & events for key, events in asked]
-        return Reply(sum(map(bool, revents)), {"revents": revents})
 
-    def attempt() -> Reply:
-        reply = look()
-        if not reply.ret:
-            raise WouldBlock(EINVAL, "nothing is ready")
-        return reply
+class _Poll:
+    """One call. The dispatcher lends the caller's rights for ``attempt``, and for nothing that comes later."""
 
-    # The dispatcher lends the caller's rights for the attempt, and for nothing that comes later.
-    look_later = partial(with_rights, caller.credentials, look)
+    def __init__(self, caller: Caller, things: list[tuple[str, int]]) -> None:
+        self._caller = caller
+        self._polled: dict[Hashable, _Polled] = {}
+        self._wanted: dict[Hashable, int] = {}
+        self._asked: list[tuple[Hashable, int]] = []
+        #: What the last look has found.
+        self._ready: dict[Hashable, int] = {}
+        self._unsure: set[Hashable] = set()
+        named = {what: _polled(caller, what) for what in dict.fromkeys(what for what, _ in things)}
+        for what, selected in things:
+            key, events = named[what].source.key, selected | ALWAYS
+            self._polled.setdefault(key, named[what])
+            self._wanted[key] = self._wanted.get(key, 0) | events
+            self._asked.append((key, events))
+        if len(self._polled) > _MOST_THINGS:
+            raise SynosError(EINVAL, f"poll: {len(self._polled)} different things are more than {_MOST_THINGS}")
 
-    async def wait() -> Reply:
+    def attempt(self) -> Reply:
+        # Much is looked at later, in slices. Who cannot wait has to be answered now.
+        if len(self._polled) <= _AT_ONCE or self._caller.nonblock:
+            for _ in self._look(Look()):
+                pass
+            reply = self._reply()
+            if reply.ret and (not self._unsure or self._caller.nonblock):
+                return reply
+        raise WouldBlock(EINVAL, "nothing is ready")
+
+    async def wait(self) -> Reply:
+        registry = watches.of(self._caller.parking)
         with ExitStack() as while_waiting:
-            for thing in polled.values():
+            for thing in self._polled.values():
                 if thing.description is not None:
                     while_waiting.enter_context(held(thing.description))
-            while not (reply := look_later()).ret:
-                await watches.of(caller.parking).any_of(
-                    watch for key, thing in polled.items() for watch in thing.source.watches(wanted[key])
-                )
+            await registry.step_through(self._caller.credentials, self._look_thoroughly())
+            while not (reply := self._reply()).ret:
+                source_of = dict(self._watches())
+                told = await registry.any_of(source_of)
+                await registry.step_through(self._caller.credentials, self._look(Look()))
+                for watch in told:
+                    if (key := source_of[watch]) in self._unsure:
+                        self._ready[key] |= watch.tells
             return reply
 
-    return Until(wait, attempt, on_timeout=look_later)
+    def answer_late(self) -> Reply:
+        """The time is over."""
+        if len(self._polled) <= _AT_ONCE and not self._unsure:
+            with_rights(self._caller.credentials, lambda: [*self._look(Look())])
+        return self._reply()
+
+    def _look(self, look: Look) -> Iterator[None]:
+        """At all of them; a step each."""
+        for key in self._polled:
+            self._look_at(key, look)
+            yield
+        self._unsure = set(look.unsure)
+
+    def _look_thoroughly(self) -> Iterator[None]:
+        look = Look()
+        yield from self._look(look)
+        yield from look.copy_more()
+        for key in self._unsure:
+            self._look_at(key, look)
+            yield
+        self._unsure = set(look.unsure)
+
+    def _look_at(self, key: Hashable, look: Look) -> None:
+        self._ready[key] = self._polled[key].source.ready(self._wanted[key], look)
+
+    def _watches(self) -> Iterator[tuple[Watch, Hashable]]:
+        for key, thing in self._polled.items():
+            for watch in thing.source.watches(self._wanted[key]):
+                yield watch, key
+
+    def _reply(self) -> Reply:
+        revents = [self._ready.get(key, 0) & events for key, events in self._asked]
+        return Reply(sum(map(bool, revents)), {"revents": revents})
 
 
 def _polled(caller: Caller, what: str) -> _Polled:
@@ -104,7 +153,9 @@ def _descriptor(caller: Caller, number: str) -> _Polled:
     if description.host_fd < 0:
         # 0, 1 and 2 are the process's own: an end of a pipe that the daemon held meanwhile would not be closed.
         raise SynosError(EOPNOTSUPP, f"poll: {number} is a {description.file_type} stream; its process can poll it")
-    return _Polled(DescriptorSource(description.host_fd), description)
+    if description.file_type in ("file", "shm"):
+        return _Polled(Fixed(IN | OUT))  # always ready (poll(2)); the host is not asked, whatever the file is on
+    return _Polled(DescriptorSource(description), description)
 
 
 def _queue(caller: Caller, msqid: str, mtype: str | None) -> _Polled:

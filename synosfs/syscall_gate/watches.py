@@ -7,6 +7,8 @@ way of a thousand files has one thread in it, and who goes costs no more than on
 What cannot be slept for is looked at, by one task for all, in the order in which each is due, at growing intervals, for
 a bounded share of the time. What can be slept for in a thread is looked at too where a user has many threads already.
 
+Looks at much, whoever's, are taken a slice at a time, and one slice at a time: ``step_through``.
+
 The key holds the credentials wherever they count: nobody learns from another's watch what is not for them.
 Nobody who is told can hurt the others. Everything here runs in the trio thread, in tasks of trio's own.
 """
@@ -16,14 +18,16 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from errno import EAGAIN, EIO
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import trio
 
 from synosfs.errors import SynosError
+from synosfs.host.credentials import Credentials
 from synosfs.syscall_gate.caller import Watchers
 from synosfs.syscall_gate.readiness import Watch, with_rights
 
@@ -32,11 +36,14 @@ log = logging.getLogger(__name__)
 #: How often to look at what cannot be waited for, in seconds: at first, and at most.
 _FIRST_LOOK, _SLOWEST_LOOK = 0.001, 0.05
 
-#: Look for so long in a row, in seconds, and for at most this share of the time.
+#: Look for so long in a row, in seconds, and now and then for at most this share of the time.
 _SLICE, _SHARE = 0.001, 0.1
 
 #: Tell so many in a row.
 _TOLD_AT_ONCE = 50
+
+#: So long, in seconds, ``step_through`` does not mind that its caller is to end: also who has no time has an answer.
+_SURELY = 0.25
 
 #: A user's watches have so many threads at most.
 _MOST_THREADS = 128
@@ -92,6 +99,7 @@ class Watches:
         self._due: list[tuple[float, int, float, _Running]] = []
         self._order = itertools.count()
         self._nap: trio.CancelScope | None = None
+        self._line = trio.StrictFIFOLock()
         self._looked_at = 0
         self._started = 0
 
@@ -115,17 +123,23 @@ class Watches:
         running.told[subscription] = told
         return subscription
 
-    async def any_of(self, wanted: Iterable[Watch]) -> None:
-        """Return when one of these may have come about, or raise the error with which the watch for it ended."""
+    async def any_of(self, wanted: Iterable[Watch]) -> list[Watch]:
+        """Return when one of these may have come about, with those that have been told of by then; or raise the error
+        with which the watch for it ended.
+        """
         woken = trio.Event()
+        reached: list[Watch] = []
         failures: list[SynosError] = []
 
-        def told(failure: SynosError | None) -> None:
-            if failure is not None:
+        def told(watch: Watch, failure: SynosError | None) -> None:
+            if failure is None:
+                reached.append(watch)
+            else:
                 failures.append(failure)
             woken.set()
 
-        subscriptions = [self.subscribe(watch, told) for watch in wanted]
+        await trio.lowlevel.checkpoint_if_cancelled()  # who has no time begins no watch
+        subscriptions = [self.subscribe(watch, partial(told, watch)) for watch in wanted]
         try:
             await woken.wait()
         finally:
@@ -133,6 +147,23 @@ class Watches:
                 subscription.cancel()
         if failures:
             raise failures[0]
+        return reached
+
+    async def step_through(self, credentials: Credentials, steps: Iterator[None]) -> None:
+        """Take all of these steps with these rights, in slices of time, while others wait for theirs in line."""
+
+        def is_more() -> bool:
+            began = time.perf_counter()
+            return any(time.perf_counter() - began > _SLICE for _ in steps)
+
+        more = True
+        with trio.move_on_after(_SURELY, shield=True):
+            while more:
+                async with self._line:
+                    more = with_rights(credentials, is_more)
+        while more:
+            async with self._line:
+                more = with_rights(credentials, is_more)
 
     def stop(self, running: _Running) -> None:
         """Nobody waits for it any more, or all are being told."""
@@ -162,6 +193,7 @@ class Watches:
         assert watch.sleep is not None
         with running.scope:
             try:
+                await trio.lowlevel.checkpoint_if_cancelled()  # so that one that is over already takes no thread
                 await watch.sleep()
             except Exception as error:  # an error of ours is for those who wait, and ends nothing else
                 failure = _failure(error)
