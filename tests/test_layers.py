@@ -1,4 +1,4 @@
-"""What each room may import: its own modules, the rooms below that are named here, and these libraries. Nothing else."""
+"""What each room may import: its own modules, the rooms below that are named here, and these libraries."""
 
 import ast
 import sys
@@ -39,7 +39,9 @@ ROOMS = {
     "options": room("errors"),
     "logfilter": room("errors", "time"),
     "mountpoint": room("errors options host.arch", "os pathlib select shutil signal subprocess threading time"),
-    "host": room("errors", "ctypes os pathlib select signal threading time fcntl mmap termios socket posix_ipc trio outcome"),
+    "host": room(
+        "errors", "ctypes os pathlib select signal threading time fcntl mmap termios socket posix_ipc trio outcome"
+    ),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
     "ipc": room("errors host", "os select fcntl termios socket subprocess threading time msgspec trio"),
     "process": room("errors host ipc", "os pathlib select threading time trio outcome resource"),
@@ -62,8 +64,13 @@ ROOMS = {
     "fs.entries": room("process.accounts", "time pyfuse3"),
     "fs.operations": room("errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("errors", "os select time trio pyfuse3"),
-    "mount": room("errors options mountpoint kernel fs host process.accounts syscall_gate", "resource select signal time trio pyfuse3"),
-    "daemon": room("errors logfilter options mountpoint mount host", "os fcntl resource select signal socket time threading"),
+    "mount": room(
+        "errors options mountpoint kernel fs host process.accounts syscall_gate",
+        "resource select signal time trio pyfuse3",
+    ),
+    "daemon": room(
+        "errors logfilter options mountpoint mount host", "os fcntl resource select signal socket time threading"
+    ),
     "cli": room("errors options mountpoint daemon mount", "os"),
     "__main__": room("cli"),
     "__init__": room(""),

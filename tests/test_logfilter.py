@@ -8,7 +8,7 @@ from synosfs.logfilter import Sober
 
 
 @pytest.fixture
-def said() -> tuple[logging.Logger, list[str]]:
+def said(monkeypatch: pytest.MonkeyPatch) -> tuple[logging.Logger, list[str]]:
     lines: list[str] = []
 
     class Lines(logging.Handler):
@@ -17,7 +17,9 @@ def said() -> tuple[logging.Logger, list[str]]:
 
     handler = Lines()
     handler.addFilter(Sober(quiet_s=3600))
-    logger = logging.Logger("test")
+    logger = logging.getLogger("synosfs.test")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", False)
     logger.addHandler(handler)
     return logger, lines
 

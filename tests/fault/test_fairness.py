@@ -123,7 +123,7 @@ def test_others_are_answered_while_a_long_table_is_made(gate: MountDoor, mount: 
 def test_others_are_answered_while_somebody_looks_for_a_message(
     gate: MountDoor, mount: Mount, empties: int, name: str
 ) -> None:
-    looker = gate.spawn(lambda: (mount.path / "msgq/sysv" / name.format(empties)).read_bytes())
+    looker = gate.spawn((mount.path / "msgq/sysv" / name.format(empties)).read_bytes)
     answers, longest = longest_gap(gate, looker)
     assert looker.result() == b""
     assert longest < LONG_S
