@@ -6,6 +6,7 @@ thread it fails, which is EIO for one caller and an error in the log. Without it
 """
 
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -67,5 +68,7 @@ def _look_at(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_harmless(path: object) -> bool:
+    if isinstance(path, int):
+        return stat.S_ISFIFO(os.fstat(path).st_mode) or stat.S_ISSOCK(os.fstat(path).st_mode)  # one of the daemon's own
     text = os.fsdecode(path) if isinstance(path, str | bytes) else ""
     return text.startswith(_HARMLESS) and not any(part in text for part in _OF_PROCESSES)

@@ -193,12 +193,25 @@ def test_others_are_answered_while_much_is_looked_at(
 def test_a_file_of_a_file_system_that_does_not_answer_is_ready_and_holds_nobody_up(
     mount: Mount, gate: MountDoor, own_mount: Mount
 ) -> None:
-    file = gate.ok("open", bytes(own_mount.path / "help"), "O_RDONLY").ret
+    opened, opens = os.pipe()
+    stopped, stops = os.pipe()
+
+    def poll() -> int:
+        door = MountDoor(mount, "text")
+        file = door.ok("open", bytes(own_mount.path / "help"), "O_RDONLY").ret
+        os.write(opens, b".")
+        os.read(stopped, 1)
+        return door.ok("poll", (file, "POLLIN|POLLOUT")).ret
+
+    poller = gate.spawn(poll)
+    os.read(opened, 1)
     own_mount.daemon.send_signal(signal.SIGSTOP)
     try:
-        child = gate.spawn(lambda: MountDoor(mount, "text").ok("getpid").ret)
-        assert gate.ok("poll", (file, "POLLIN|POLLOUT")).ret == 1
-        assert child.result() == child.pid
+        # In processes of their own: a daemon that waits for the other one would keep this one from helping it.
+        os.write(stops, b".")
+        assert poller.result(LONG_S * 10) == 1
+        assert gate.spawn(lambda: MountDoor(mount, "text").ok("getpid").ret).result(LONG_S * 10)
     finally:
         own_mount.daemon.send_signal(signal.SIGCONT)
-    gate.ok("close", file)
+        for fd in (opened, opens, stopped, stops):
+            os.close(fd)
