@@ -71,4 +71,4 @@ def _is_harmless(path: object) -> bool:
     if isinstance(path, int):
         return stat.S_ISFIFO(os.fstat(path).st_mode) or stat.S_ISSOCK(os.fstat(path).st_mode)  # one of the daemon's own
     text = os.fsdecode(path) if isinstance(path, str | bytes) else ""
-    return text.startswith(_HARMLESS) and not any(part in text for part in _OF_PROCESSES)
+    return f"{text}/".startswith(_HARMLESS) and not any(part in text for part in _OF_PROCESSES)
