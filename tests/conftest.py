@@ -49,7 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("fast"):
         settings.register_profile("fast", settings.get_profile("shared machine"), max_examples=20)
         settings.load_profile("fast")
-    # A shell starts with these ignored what it puts in the background, and the programs of tests would inherit that.
+    _heed_signals()
+
+
+def _heed_signals() -> None:
+    """A shell starts with these ignored what it puts in the background, and the programs of tests would inherit that."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, handler)
@@ -58,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
     """Each test in its turn, if others run side by side with it."""
+    _heed_signals()
     if os.environ.get("PYTEST_XDIST_WORKER") is None:
         return (yield)
     run = Path(item.config.getoption("basetemp")).parent  # which the workers have in common

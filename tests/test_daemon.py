@@ -89,7 +89,7 @@ def test_an_interrupted_start_leaves_no_daemon(directory: Path, tmp_path: Path) 
     with subprocess.Popen(stub(body, directory), stderr=subprocess.PIPE) as command:
         started.read_bytes()  # returns when the daemon has opened it
         command.send_signal(signal.SIGINT)
-        assert command.wait(TIMEOUT_S) == 130
+        assert (command.wait(TIMEOUT_S), command.stderr and command.stderr.read()) == (130, b"")
     daemon = daemon_of(directory)
     go_on.write_bytes(b"")
     wait_gone(daemon)
