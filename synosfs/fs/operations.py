@@ -26,7 +26,6 @@ from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
 from synosfs.process.accounts import Accounts
-from synosfs.syscall_gate.readiness import IN, OUT
 from synosfs.syscall_gate.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -262,14 +261,20 @@ class Operations(pyfuse3.Operations):
         try:
             return await self._handles[fh].read(offset, size)
         except Exception as error:
-            raise _told("read", error) from None
+            raise self._failed("read", fh, error) from None
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         self.receiver.handled += 1
         try:
             return await self._handles[fh].write(offset, data)
         except Exception as error:
-            raise _told("write", error) from None
+            raise self._failed("write", fh, error) from None
+
+    def _failed(self, operation: str, fh: int, error: Exception) -> FUSEError:
+        told = _told(operation, error)
+        if told.errno == errno.EAGAIN:
+            self._pollers.go_on(fh)
+        return told
 
     @_boundary
     def flush(self, fh: int) -> None:
@@ -295,10 +300,8 @@ class Operations(pyfuse3.Operations):
 
     @_boundary
     async def poll(self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext) -> int:
-        source = self._handles[fh].source()
-        if source is None:
-            return IN | OUT
-        return await self._pollers.poll(fh, source, None if poll_handle is None else poll_handle.notify)
+        notify = None if poll_handle is None else poll_handle.notify
+        return await self._pollers.poll(fh, self._handles[fh].source(), notify)
 
     # --- directories ---
 

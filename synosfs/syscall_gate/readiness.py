@@ -196,6 +196,7 @@ class QueueSource:
             yield Watch(key, self.credentials, reached, self._wait_message, in_thread=True, tells=IN)
         if events & OUT:
             yield Watch(("msgq", self._queue.msqid, OUT), rights.OWN, partial(_reached, self, OUT))
+        yield from _end(self, events)
 
     def _has_message(self, look: Look) -> bool:
         if look.is_empty(self._queue):
@@ -249,6 +250,7 @@ class SemaphoreSource:
             sleep = None if num is None else partial(self._wait_allows_taking, num)
             key = ("sem", self._semaphores.semid, num, self.credentials)
             yield Watch(key, self.credentials, partial(_reached, self, IN), sleep, in_thread=True)
+        yield from _end(self, events)
 
     async def _wait_allows_taking(self, num: int) -> None:
         with _gone_is_ready():
@@ -311,6 +313,7 @@ class DescriptorSource:
                 yield Watch(
                     (*self.key, event), self.credentials, partial(_reached, self, event), partial(self._wait, wait)
                 )
+        yield from _end(self, events)
 
     async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> None:
         if not self._description.references:
@@ -323,6 +326,12 @@ class DescriptorSource:
                 await wait(fd)
             finally:
                 os.close(fd)
+
+
+def _end(source: Source, events: int) -> Iterator[Watch]:
+    """For who waits for nothing else: that it is gone, or broken, is told unasked."""
+    if events & ALWAYS and not events & (IN | OUT):
+        yield Watch(("end", source.key, source.credentials), source.credentials, partial(_reached, source, 0))
 
 
 def _reached(source: Source, event: int) -> bool:

@@ -197,14 +197,15 @@ def test_polling_a_semaphore_needs_the_right_to_take_it(door: Door, new_set: Cal
 
 @only_here
 @pytest.mark.parametrize("family", ["msg", "sem"])
-def test_removal_wakes_who_polls_with_pollerr_and_pollhup(
-    door: Door, queue: int, semaphores: int, native: Door, family: str
+@pytest.mark.parametrize("events", ["POLLIN", "POLLPRI"])
+def test_removal_wakes_who_polls_with_pollerr_and_pollhup_asked_for_or_not(
+    door: Door, queue: int, semaphores: int, native: Door, family: str, events: str
 ) -> None:
     thing = f"msgq/{queue}" if family == "msg" else f"sem/{semaphores}.0"
-    poller = door.block("poll", (thing, "POLLIN"))
+    poller = door.block("poll", (thing, events))
     native.ok("msgctl", queue, "IPC_RMID") if family == "msg" else native.ok("semctl", semaphores, 0, "IPC_RMID")
     assert revents(poller.result()) == [ERR | HUP]
-    assert revents(door.call("poll", (thing, "POLLIN"))) == [ERR | HUP]
+    assert revents(door.call("poll", (thing, events))) == [ERR | HUP]
 
 
 @only_here

@@ -1,5 +1,6 @@
 """poll, select and epoll on files of queues and semaphores: ready when a call would not wait, woken by natives too."""
 
+import itertools
 import os
 import select
 from collections.abc import Callable, Iterator
@@ -192,6 +193,62 @@ def test_one_epoll_over_many_files_tells_which(
         while len(names) < 2:
             names |= {files[fd] for fd, _ in epoll.poll(30)}
         assert names == {f"msgq/sysv/{queue}@2", f"sem/sysv/{semid}"}
+
+
+def drain(fd: int, take: Callable[[int], object]) -> int:
+    """As who polls for edges has to: until the call would wait."""
+    for count in itertools.count():
+        try:
+            take(fd)
+        except BlockingIOError:
+            return count
+    raise AssertionError
+
+
+@pytest.mark.parametrize("family", ["msgq/sysv", "msgq/posix", "sem/sysv", "sem/posix"])
+def test_who_polls_for_edges_is_told_of_each_that_follows_a_call_that_would_wait(
+    mount: Mount, native: NativeDoor, queue: int, new_set: Callable[..., int], family: str
+) -> None:
+    semid, name = new_set([0]), f"synosfs-edges-{os.getpid()}"
+    with ExitStack() as stack:
+        posix_queue = posix_ipc.MessageQueue(f"/{name}", posix_ipc.O_CREX)
+        semaphore = posix_ipc.Semaphore(f"/{name}", posix_ipc.O_CREX)
+        for each in (posix_queue, semaphore):
+            stack.callback(each.close)
+            stack.callback(each.unlink)
+        path, give, take = {
+            "msgq/sysv": (queue, lambda: native.ok("msgsnd", queue, 1, b"x"), lambda fd: os.read(fd, 100)),
+            "msgq/posix": (name, lambda: posix_queue.send(b"x"), lambda fd: os.read(fd, 100)),
+            "sem/sysv": (
+                semid,
+                lambda: native.ok("semop", semid, (0, 1, 0)),
+                lambda fd: os.write(fd, b"0:-1:0"),
+            ),
+            "sem/posix": (name, semaphore.release, lambda fd: os.write(fd, b"-1")),
+        }[family]
+        fd = os.open(mount.path / family / str(path), os.O_RDWR | os.O_NONBLOCK)
+        stack.callback(os.close, fd)
+        epoll = stack.enter_context(select.epoll())
+        epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        assert epoll.poll(0) == []
+        for _ in range(3):
+            give()
+            assert epoll.poll(30) == [(fd, select.EPOLLIN)]
+            assert drain(fd, take) == 1
+            assert epoll.poll(0) == []
+
+
+def test_room_that_comes_after_a_write_would_wait_is_an_edge(mount: Mount, native: NativeDoor, queue: int) -> None:
+    fd = os.open(mount.path / f"msgq/sysv/{queue}", os.O_RDWR | os.O_NONBLOCK)
+    with select.epoll() as epoll:
+        epoll.register(fd, select.EPOLLOUT | select.EPOLLET)
+        for count in (2, 1, 1):
+            assert epoll.poll(30) == [(fd, select.EPOLLOUT)]
+            assert drain(fd, lambda fd: os.write(fd, b"x" * 8192)) == count
+            assert epoll.poll(0) == []
+            native.ok("msgrcv", queue, 8192)
+        assert epoll.poll(30) == [(fd, select.EPOLLOUT)]
+    os.close(fd)
 
 
 def test_a_poller_that_is_killed_leaves_no_watcher_in_the_queue(
