@@ -1,16 +1,19 @@
 """Watches: one for all who wait for the same thing with the same rights; each is told once, who goes is forgotten."""
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from errno import EACCES, EAGAIN
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synosfs.errors import SynosError
 from synosfs.host import rights
 from synosfs.syscall_gate.readiness import Watch
-from synosfs.syscall_gate.watches import Watches
+from synosfs.syscall_gate.watches import Subscription, Watches
 
 
 class Thing:
@@ -35,12 +38,14 @@ class Thing:
         return Watch(key, rights.OWN, self.reached, self.sleep if asleep else None, in_thread=True)
 
 
-def run(body: Callable[[Watches, Thing], Awaitable[None]]) -> None:
+def run(body: Callable[[Watches, Thing], Awaitable[None]], *, at_once: bool = False) -> None:
+    """``at_once``: time passes when all sleep."""
+
     async def main() -> None:
         with trio.fail_after(20):
             await body(Watches(), Thing())
 
-    trio.run(main)
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0) if at_once else None)
 
 
 async def settled() -> None:
@@ -168,5 +173,80 @@ def test_of_several_the_first_that_comes_ends_the_wait_and_all_watches() -> None
             thing.came.set()
         await settled()
         assert watches.statistics()[:4] == (0, 0, 0, 0)
+
+    run(body)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["come", "go", "reach", "settle"]), st.booleans())))
+def test_there_is_a_watch_for_whom_somebody_waits_and_for_nobody_else(
+    steps: list[tuple[int, str, bool]],
+) -> None:
+    async def body(watches: Watches, _: Thing) -> None:
+        things = [Thing() for _ in range(4)]
+        waiting: list[dict[int, Subscription]] = [{} for _ in things]
+        for step, (number, what, first) in enumerate(steps):
+            thing, mine = things[number], waiting[number]
+            if what == "come":
+
+                def tell(failure: object, mine: dict[int, Subscription] = mine, step: int = step) -> None:
+                    assert failure is None
+                    del mine[step]  # else: was told twice, or after it had gone
+
+                mine[step] = watches.subscribe(thing.watch(str(number), asleep=bool(number % 2)), tell)
+            elif what == "go" and mine:
+                mine.pop(min(mine) if first else max(mine)).cancel()
+            elif what == "reach":
+                thing.came.set()
+                await trio.sleep(1)
+                assert not mine
+                thing.came = trio.Event()
+            elif what == "settle":
+                await trio.sleep(0.1)
+            statistics = watches.statistics()
+            assert statistics.watched == sum(map(bool, waiting))
+            assert statistics.watchers == sum(map(len, waiting))
+        for mine in waiting:
+            while mine:
+                mine.popitem()[1].cancel()
+        await trio.sleep(0.1)
+        assert watches.statistics()[:4] == (0, 0, 0, 0)
+
+    run(body, at_once=True)
+
+
+def test_much_is_looked_at_in_slices_and_one_slice_at_a_time() -> None:
+    async def body(watches: Watches, _: Thing) -> None:
+        taken: list[str] = []
+
+        def steps(name: str) -> Iterator[None]:
+            for _ in range(20):
+                until = time.perf_counter() + 0.0003
+                while time.perf_counter() < until:
+                    pass
+                taken.append(name)
+                yield
+
+        turns = 0
+        async with trio.open_nursery() as nursery:
+            for name in "ab":
+                nursery.start_soon(watches.step_through, rights.OWN, steps(name))
+            while len(taken) < 40:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+        assert turns >= 5
+        assert "b" in taken[:10]  # neither waits until the other is done
+
+    run(body)
+
+
+def test_what_is_looked_at_in_a_short_time_is_looked_at_though_there_is_none() -> None:
+    async def body(watches: Watches, _: Thing) -> None:
+        taken: list[int] = []
+        with trio.move_on_after(0) as no_time:
+            await watches.step_through(rights.OWN, (taken.append(number) for number in range(1000)))
+            await watches.any_of([Thing().watch()])
+        assert no_time.cancelled_caught
+        assert len(taken) == 1000
+        assert watches.statistics().started == 0
 
     run(body)

@@ -32,7 +32,7 @@ from synosfs.syscall_gate.waiting import Blocking, OnAvatar, Sleep, WhenReady
 log = logging.getLogger(__name__)
 
 #: Many requests let others in after this long, in nanoseconds.
-SLICE_NS = 2_000_000
+SLICE_NS = 500_000
 
 #: The most bytes that the replies of one session may hold unread, and those of one write at all.
 MAX_REPLIES = 16 << 20
