@@ -112,8 +112,7 @@ def uids_of(pid: int) -> set[int]:
 
 
 def test_a_handle_on_a_process_that_has_ended_is_esrch(gate_for_all: MountDoor, mount: Mount) -> None:
-    child = gate_for_all.spawn(lambda: (gate_for_all.ok("getpid"), select.select([], [], []))[0])
-    wait_until((mount.path / f"proc/{child.pid}").exists, "it takes part")
+    child = gate_for_all.spawn_member()
     directory = mount.path / f"proc/{child.pid}"
     kept = [os.open(directory / name, os.O_PATH) for name in ("syscall", "mem", "blocked")]
     child.kill()

@@ -91,9 +91,8 @@ def test_blocked_shows_the_call_and_how_long_it_waits(mount: Mount, door: MountD
 
 
 def test_a_process_leaves_when_it_dies(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn(lambda: (door.ok("getpid"), signal.pause()))
+    child = door.spawn_member()
     directory = mount.path / f"proc/{child.pid}"
-    wait_until(directory.exists, "the child takes part")
     assert str(child.pid) in os.listdir(mount.path / "proc")
     child.kill()
     assert not directory.exists()
@@ -101,9 +100,8 @@ def test_a_process_leaves_when_it_dies(mount: Mount, door: MountDoor) -> None:
 
 
 def test_files_of_a_dead_process_that_are_open_say_esrch(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn(lambda: (door.ok("getpid"), signal.pause()))
+    child = door.spawn_member()
     directory = mount.path / f"proc/{child.pid}"
-    wait_until(directory.exists, "the child takes part")
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     gate = os.open(directory / "syscall", os.O_RDWR)
     try:
@@ -142,9 +140,8 @@ def test_a_name_that_is_no_process_is_enoent(mount: Mount, name: str) -> None:
 
 
 def test_the_gate_of_a_process_makes_its_calls(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn(lambda: (door.ok("getuid"), signal.pause()))
+    child = door.spawn_member()
     gate = mount.path / f"proc/{child.pid}/syscall"
-    wait_until(gate.exists, "the child takes part")
     with gate.open("r+b", buffering=0) as session:
         session.write(b"getpid\n")
         assert session.read(100) == b"%d\n" % child.pid
@@ -159,9 +156,8 @@ def test_tee_makes_the_calls_of_the_shell(mount: Mount) -> None:
 
 
 def test_calls_for_a_process_have_its_rights(mount: Mount, door: MountDoor, queue: int) -> None:
-    child = door.spawn(lambda: (door.ok("getuid"), signal.pause()), uid=NOBODY)
+    child = door.spawn_member(uid=NOBODY)
     gate = mount.path / f"proc/{child.pid}/syscall"
-    wait_until(gate.exists, "the child takes part")
     with gate.open("r+b", buffering=0) as session:
         session.write(b"geteuid\n")
         assert session.read(100) == b"%d\n" % NOBODY
@@ -170,9 +166,8 @@ def test_calls_for_a_process_have_its_rights(mount: Mount, door: MountDoor, queu
 
 
 def test_another_user_may_not_call_for_a_process(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn(lambda: (door.ok("getuid"), signal.pause()))
+    child = door.spawn_member()
     gate = mount.path / f"proc/{child.pid}/syscall"
-    wait_until(gate.exists, "the child takes part")
     assert stat.S_IMODE(gate.stat().st_mode) == 0o600
 
     def stranger() -> str:
