@@ -37,7 +37,7 @@ mount options (-o, separated by commas; may be repeated):
                         for callers under a sandbox (no_new_privs, seccomp, another security
                         label): as for others; IPC, but no files (the default); nothing
   fsname=NAME           the source that mount(8) and df show; default: synosfs
-  max_sessions=N max_memory=N max_descriptors=N max_attachments=N max_waiting=N max_queue_bytes=N
+  max_sessions=N max_memory=N max_descriptors=N max_attachments=N max_waiting=N max_queue_bytes=N max_children=N
                         how much of the daemon one user may hold: open files, bytes of replies
                         and half records, descriptors, attached segments, waiting calls, bytes
                         in POSIX queues

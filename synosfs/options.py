@@ -29,7 +29,15 @@ class MountOptions:
 
 
 #: How much one user may hold of the daemon: ``-o max_sessions=100``.
-LIMITS = ("max_sessions", "max_memory", "max_descriptors", "max_attachments", "max_waiting", "max_queue_bytes")
+LIMITS = (
+    "max_sessions",
+    "max_memory",
+    "max_descriptors",
+    "max_attachments",
+    "max_waiting",
+    "max_queue_bytes",
+    "max_children",
+)
 
 _PAIRS = (
     ("rw", "ro"),

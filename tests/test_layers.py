@@ -40,11 +40,14 @@ ROOMS = {
     "logfilter": room("errors", "time"),
     "mountpoint": room("errors options host.arch", "os pathlib select shutil signal subprocess threading time"),
     "host": room(
-        "errors", "ctypes os pathlib select signal threading time fcntl mmap termios socket posix_ipc trio outcome"
+        "errors",
+        "ctypes os pathlib select signal threading time fcntl mmap termios socket subprocess posix_ipc trio outcome",
     ),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
-    "ipc": room("errors host", "os select fcntl termios socket subprocess threading time msgspec trio"),
-    "process": room("errors host ipc", "os pathlib select threading time trio outcome resource"),
+    "ipc": room("errors host", "os select fcntl termios socket threading time msgspec trio"),
+    "process": room(
+        "errors host ipc", "os pathlib select signal socket subprocess threading time trio outcome resource"
+    ),
     "syscall_gate": room("errors ipc process host.abi", "msgspec select"),
     # Where a call is run with the caller's rights, and waits in a thread.
     "syscall_gate.caller": room("errors ipc process host.confinement host.credentials host.pidfd host.usernamespace"),

@@ -35,6 +35,9 @@ joined by |; any argument may be given as name=value; strings with blanks stand 
   proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
   proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
 
+  echo spawn /bin/sort sort stdin=3 stdout=6 >&5    a program with descriptors of the session's; then wait4, its status
+  fork            a child that waits: echo dup2 4 1 > proc/<child>/syscall, close, chdir, setenv, and then execve path
+
 Calls belong to the process that opened the file. In  r=$(echo getpid > syscall; cat syscall)  that is the subshell:
 what it opened goes when it ends. A redirection of a builtin belongs to the shell itself. A signal that the shell
 handles ends a wait with EINTR, the end of a background job too: until echo 0:-1 > sem/sysv/0; do :; done
@@ -61,6 +64,7 @@ def stats_text(kernel: Kernel, door: Iterable[tuple[str, object]] = ()) -> str:
         f"avg_response_time {totals.avg_response_time:.9f}",
         f"consciousness_optimizations {totals.consciousness_optimizations}",
         f"processes {len(kernel.processes)}",
+        f"children {kernel.processes.forks.statistics()}",
         f"blocked_callers {parking.parked}",
         f"blocked_total {parking.total}",
         *(f"{name} {figure}" for name, figure in door),

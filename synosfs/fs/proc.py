@@ -57,7 +57,7 @@ class Processes(Node):
         if name == "self":
             return Self(self.kernel)
         process = (
-            self.kernel.processes.find(int(name)) if name.isascii() and name.isdigit() and name[0] != "0" else None
+            self.kernel.processes.known(int(name)) if name.isascii() and name.isdigit() and name[0] != "0" else None
         )
         if process is None or not self.kernel.sees(process, who.pid, who.uid, who.gid):
             raise no_such(name)
@@ -67,6 +67,9 @@ class Processes(Node):
         yield "self", Self(self.kernel)
         for process in self.kernel.processes:
             if process.is_alive() and self.kernel.sees(process, who.pid, who.uid, who.gid):
+                yield str(process.pid), ProcessDirectory(self.kernel, process)
+        for process in self.kernel.processes.zombies():
+            if self.kernel.sees(process, who.pid, who.uid, who.gid):
                 yield str(process.pid), ProcessDirectory(self.kernel, process)
 
 
@@ -80,7 +83,7 @@ class ProcessDirectory(Node):
     is_kept = False
 
     def attributes(self, who: Who) -> Attributes:
-        if not self.process.is_alive():
+        if not self.process.is_alive() and not self.process.is_zombie:
             raise SynosError(ENOENT, f"process {self.process.pid} has ended")
         return Attributes(stat.S_IFDIR | 0o555, *self.process.owner())
 
@@ -93,9 +96,25 @@ class ProcessDirectory(Node):
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         for name, (render, mode) in _FILES.items():
             yield name, ProcessFile(self.kernel, self.process, render, mode)
+        for name in ("cmdline", "exe"):
+            yield name, HostLink(self.process, name)
         yield "fd", Descriptors(self.kernel, self.process)
         yield "mem", MemoryFile(self.kernel, self.process)
         yield "syscall", ProcessSyscallFile(self.kernel, self.process)
+
+
+@dataclass(frozen=True)
+class HostLink(Node):
+    """What the host itself tells of the process: its word, and its rule for who may see it."""
+
+    process: Process
+    name: str
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFLNK | 0o777, *self.process.owner())
+
+    def readlink(self, who: Who) -> str:
+        return f"/proc/{self.process.pid}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,7 @@ def _status(kernel: Kernel, process: Process) -> str:
     fields = {
         "Name": printable(stat_now.command),
         "Pid": process.pid,
-        "PPid": ids.ppid,
+        "PPid": process.ppid(),
         "State": stat_now.state,
         "StartTime": process.start_time,
         "Uid": "\t".join(map(str, ids.uids)),
@@ -154,6 +173,11 @@ def _stats(_kernel: Kernel, process: Process) -> str:
     return f"calls {process.calls}\nerrors {process.errors}\n"
 
 
+def _children(_kernel: Kernel, process: Process) -> str:
+    """Those that it has forked here, as /proc/<pid>/task/<tid>/children has others."""
+    return "".join(f"{pid} " for pid in process.children)
+
+
 def _undo(kernel: Kernel, process: Process) -> str:
     """What the end of the process will add to semaphores; see ``ipc.undo`` for what this cannot know."""
     entries = [entry for entry in kernel.ipc.undo.of(process) if _is_set(entry[0])]
@@ -175,5 +199,6 @@ _FILES: dict[str, tuple[Callable[[Kernel, Process], str], int]] = {
     "attach": (attachments_text, 0o400),
     "fds": (records_text, 0o400),
     "stats": (_stats, 0o444),
+    "children": (_children, 0o444),
     "undo": (_undo, 0o400),
 }

@@ -3,6 +3,8 @@
 Numbers only. ``ipc`` hands them to the host, ``syscall_gate.kinds`` reads them by name.
 """
 
+import signal
+
 from synosfs.host.arch import HERE
 
 IPC_PRIVATE = 0
@@ -124,3 +126,42 @@ FIONREAD = 0x541B
 SEEK = {"SEEK_SET": 0, "SEEK_CUR": 1, "SEEK_END": 2, "SEEK_DATA": 3, "SEEK_HOLE": 4}
 
 S_IFIFO = 0o010000
+
+# <linux/sched.h>
+CLONE_VM = 0x00000100
+CLONE_VFORK = 0x00004000
+CLONE_UNTRACED = 0x00800000
+
+#: The signals of <signal.h>, which have these numbers on all machines here.
+SIGNALS = {member.name: member.value for member in signal.Signals}
+SIGCHLD = SIGNALS["SIGCHLD"]
+
+# <linux/wait.h>
+WNOHANG = 1
+WUNTRACED = WSTOPPED = 2
+WEXITED = 4
+WCONTINUED = 8
+WNOWAIT = 0x01000000
+WNOTHREAD = 0x20000000
+WALL = 0x40000000
+WCLONE = 0x80000000
+P_ALL = 0
+P_PID = 1
+P_PGID = 2
+P_PIDFD = 3
+
+#: getpriority(2).
+PRIORITIES = {"PRIO_PROCESS": 0, "PRIO_PGRP": 1, "PRIO_USER": 2}
+
+#: getrlimit(2), <asm-generic/resource.h>.
+LIMITS = {
+    f"RLIMIT_{name}": number
+    for number, name in enumerate(
+        (
+            *("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE"),
+            *("MEMLOCK", "AS", "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"),
+        )
+    )
+}
+
+RUSAGE = {"RUSAGE_SELF": 0, "RUSAGE_CHILDREN": -1, "RUSAGE_THREAD": 1}

@@ -3,9 +3,11 @@
 import errno
 import fcntl
 import struct
+from ctypes import c_int
 from typing import NamedTuple
 
 from synosfs.host import credentials
+from synosfs.host.libc import syscall
 
 #: ``struct pidfd_info`` of <linux/pidfd.h> in its first version (Linux 6.13).
 _INFO = struct.Struct("=QQ11Ii")
@@ -38,3 +40,13 @@ def ids(pidfd: int, pid: int) -> Ids:
         return Ids(frozenset(found.uids), frozenset(found.gids))
     _, _, _, _, _, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid, _ = _INFO.unpack(info)
     return Ids(frozenset((ruid, euid, suid, fsuid)), frozenset((rgid, egid, sgid, fsgid)))
+
+
+def signal_thread(pid: int, tid: int, number: int) -> None:
+    """Signal one thread of a process (tgkill(2)). Raises ProcessLookupError when there is none."""
+    try:
+        syscall("tgkill", c_int(pid), c_int(tid), c_int(number))
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            raise ProcessLookupError(tid) from None
+        raise

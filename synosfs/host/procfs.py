@@ -96,6 +96,18 @@ def file_size_limit(pid: int) -> int | None:
 _FILE_SIZE = b"Max file size"
 
 
+def limits(pid: int) -> list[tuple[int, int]]:
+    """The soft and hard resource limits of a process, in the order of RLIMIT_*; -1: unlimited."""
+    columns = text(pid, "limits").splitlines()
+    soft, hard = columns[0].index(b"Soft"), columns[0].index(b"Hard")
+    return [(_limit(line[soft:]), _limit(line[hard:])) for line in columns[1:]]
+
+
+def _limit(column: bytes) -> int:
+    word = column.split(maxsplit=1)[0]
+    return -1 if word == b"unlimited" else int(word)
+
+
 def thread_group(tid: int) -> int:
     """The process (thread group id) that a thread belongs to."""
     return int(field(text(tid, "status"), b"Tgid"))

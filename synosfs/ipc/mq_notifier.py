@@ -10,13 +10,12 @@ The next registration starts another. One that does not answer in time is ended,
 
 import errno
 import socket
-import subprocess
 import sys
 
 import trio
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.host import mq_notifier_program, rights
+from synosfs.host import mq_notifier_program, program
 from synosfs.host.arch import CALLS
 from synosfs.host.mq_notifier_program import ANSWER, COOKIE, LET_GO, REQUEST, WOKEN_UP
 
@@ -56,9 +55,7 @@ class _Program:
         self._connection.settimeout(_PATIENCE_S)
         with theirs:
             command = [sys.executable, "-I", "-S", mq_notifier_program.__file__, str(CALLS["mq_notify"])]
-            self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd="/", start_new_session=True
-            )
+            self._process = program.start(command, theirs)
 
     @property
     def pid(self) -> int:
@@ -101,8 +98,7 @@ class Notifier:
 
     def _try_to_register(self, queue: tuple[int, int], queue_fd: int, notification: int, event: Event) -> int | None:
         if self._program is None:
-            with rights.acting_as_daemon():
-                self._program = _Program()
+            self._program = _Program()
         known = queue in self._owners
         # A second descriptor of one queue would end the registration when it is closed.
         fds = [event.fileno()] if known else [event.fileno(), queue_fd]

@@ -165,3 +165,9 @@ def is_ready(host_fd: int, *, writable: bool = False) -> bool:
     poll = select.poll()
     poll.register(host_fd, select.POLLOUT if writable else select.POLLIN)
     return bool(poll.poll(0))
+
+
+def for_program(host_fd: int) -> int:
+    """TEMPORARY."""
+    flags = fcntl.fcntl(host_fd, fcntl.F_GETFL)
+    return os.open(f"/proc/self/fd/{host_fd}", flags & ~os.O_NONBLOCK | os.O_CLOEXEC)

@@ -35,6 +35,7 @@ class Limits:
     max_attachments: int = 8192
     max_waiting: int = 4096
     max_queue_bytes: int = field(default_factory=_share_of_queue_bytes)
+    max_children: int = 1024
 
 
 class Kind(NamedTuple):
@@ -53,6 +54,7 @@ KINDS = {
     "attachments": Kind(errno.ENOMEM, "attached segments", "detach some"),
     "waiting": Kind(errno.EAGAIN, "calls that wait", "end some"),
     "queue_bytes": Kind(errno.EMFILE, "bytes in POSIX queues", "unlink and close some"),
+    "children": Kind(errno.EAGAIN, "children of fork and spawn", "wait for some"),
 }
 assert {f"max_{name}" for name in KINDS} == {limit.name for limit in fields(Limits)}
 

@@ -10,7 +10,7 @@ for the process's own standard streams; they can be closed and replaced here, wh
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from errno import EBADF, EINVAL, EMFILE, ESRCH
@@ -201,6 +201,28 @@ class DescriptorTable:
         for slot in slots.values():
             slot.description.references += 1
         return DescriptorTable(slots, self._used, account=account)
+
+    def own(self) -> list[Description]:
+        """Those that are of the process's own on the host."""
+        return [slot.description for slot in self._slots.values() if slot.description.file_type == "standard"]
+
+    def for_program(self) -> dict[int, Description]:
+        """What a program that the process becomes is to have: all but what is close-on-exec."""
+        return {number: slot.description for number, slot in sorted(self._slots.items()) if not slot.close_on_exec}
+
+    def executed(self, numbers: Iterable[int]) -> None:
+        """The process has become a program, which has these numbers itself from now on: as 0, 1 and 2 of any process,
+        they are looked for there, and nothing is held here that would keep an end of a pipe open.
+        """
+        kept = {number: self.get(number) for number in numbers}
+        shared = {
+            number: Description("standard", description.flags, path=description.path, thing=number)
+            for number, description in kept.items()
+        }
+        for number in list(self._slots):
+            self.close(number)
+        for number, description in shared.items():
+            self._put(number, description, close_on_exec=False)
 
     def close_on_exec(self, number: int, value: bool | None = None) -> bool:
         """The FD_CLOEXEC flag of a number; with ``value``, set first."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from synosfs.errors import SynosError
-from synosfs.host import credentials, procfs
+from synosfs.host import credentials, procfs, sysinfo
 from synosfs.host.abi import CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID
 from synosfs.host.credentials import Identifiers
 
@@ -50,6 +50,11 @@ def system_names() -> dict[str, str]:
     """uname(2)."""
     names = os.uname()
     return {field: getattr(names, field) for field in ("sysname", "nodename", "release", "version", "machine")}
+
+
+def system_information() -> dict[str, int]:
+    """sysinfo(2) without its loads: memory in units of ``mem_unit`` bytes, uptime in seconds."""
+    return sysinfo.sysinfo()
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from synosfs.process.accounts import Account, Accounts, Holding
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import DescriptorTable
+from synosfs.process.forks import Child, Forks
 from synosfs.process.queue_bytes import QueueBytes
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,12 @@ class Process:
         self.bytes = 0
         self.ended = False
         self.address_space = AddressSpace(used, account)
+        #: Where it came to be by fork here: itself as its parent knows it.
+        self.child: Child | None = None
+        self.children: dict[int, Child] = {}
+        self.child_changed = trio.Event()
+        #: What its children will find in their environment, where that is not what it found in its own.
+        self.environment: dict[bytes, bytes] | None = None
         self._avatar: Avatar | None = None
         self._descriptors: DescriptorTable | None = None
         self._death = select.poll()
@@ -72,6 +79,37 @@ class Process:
     def queue_bytes(self) -> QueueBytes:
         """The shares of POSIX queues, everybody's."""
         return self._table.queue_bytes
+
+    @property
+    def forks(self) -> Forks:
+        """Where children come from, everybody's."""
+        return self._table.forks
+
+    def adopt(self, child: Child, descriptors: DescriptorTable) -> "Process":
+        """The child has been born: it takes part, with these descriptors. ESRCH: it, or this process, has ended."""
+        if self.ended:
+            raise SynosError(ESRCH, f"process {self.pid} has ended")
+        process = self._table.enter(child.pid)
+        process.born(child, descriptors)
+        self.children[child.pid] = child
+        return process
+
+    def born(self, child: Child, descriptors: DescriptorTable) -> None:
+        """It is that child of another; see ``adopt``."""
+        descriptors.account = self.account
+        self.child, self._descriptors = child, descriptors
+
+    def known_child(self, pid: int) -> "Process":
+        """A child of this process that is alive. ESRCH: there is none with this pid."""
+        process = self._table.find(pid) if pid in self.children else None
+        if process is None:
+            raise SynosError(ESRCH, f"process {pid} is neither the caller nor a child that fork or spawn made for it")
+        return process
+
+    def bury(self, child: Child) -> None:
+        """The child has been waited for, or is not to be."""
+        child.reap()
+        self._table.forget(child.pid)
 
     @property
     def avatar(self) -> Avatar:
@@ -108,6 +146,20 @@ class Process:
 
     def _ancestry(self) -> Iterator["Process"]:
         return (process for process in self._table.ancestry(self.pid) if process is not self)
+
+    @property
+    def is_zombie(self) -> bool:
+        """Whether it has ended, and whoever forked it has still to wait for it."""
+        return self.child is not None and self.child.ended is not None and self.child.parent is not None
+
+    def ppid(self) -> int:
+        """Its parent: who forked it here, 1 when that has ended; else the host's word. ESRCH."""
+        if self.child is not None:
+            return 1 if self.child.parent is None else self.child.parent.pid
+        try:
+            return procfs.stat(self.pid).ppid
+        except ProcessLookupError:
+            raise SynosError(ESRCH, f"process {self.pid} has ended") from None
 
     def is_alive(self) -> bool:
         """Whether the process still runs, asked of the kernel now."""
@@ -154,6 +206,9 @@ class Process:
         if self._descriptors is not None:
             self._descriptors.close_all()
         self.address_space.close()
+        for child in list(self.children.values()):
+            child.let_go()
+            self._table.forget(child.pid)
         os.close(self.pidfd)
 
 
@@ -164,7 +219,10 @@ class ProcessTable:
         self._books = books
         self._accounts = accounts
         self.queue_bytes = QueueBytes()
+        self.forks = Forks()
         self._processes: dict[int, Process] = {}
+        #: Children that have ended, and have not been waited for.
+        self._zombies: dict[int, Process] = {}
         self._by_pidfd: dict[int, Process] = {}
         self._deaths = select.epoll()
         self.at_exit: list[Callable[[Process], None]] = []
@@ -183,6 +241,21 @@ class ProcessTable:
             return process
         self._remove(process)
         return None
+
+    def known(self, pid: int) -> Process | None:
+        """As ``find``, and a child that has ended and is still to be waited for."""
+        return self.find(pid) or self._zombies.get(pid)
+
+    def zombies(self) -> list[Process]:
+        """Children that have ended and are still to be waited for."""
+        return list(self._zombies.values())
+
+    def forget(self, pid: int) -> None:
+        """A child has been waited for, or nobody is left to do so."""
+        self._zombies.pop(pid, None)
+        process = self._processes.get(pid)
+        if process is not None and not process.is_alive():  # its death has not been noticed yet
+            self._remove(process)
 
     def enter(self, tid: int) -> Process:
         """The process of a thread that takes part, made if it is its first time.
@@ -223,6 +296,7 @@ class ProcessTable:
     def close(self) -> None:
         for process in self:
             self._remove(process)
+        self.forks.close()
         self._deaths.close()
 
     def _add(self, pid: int) -> Process:
@@ -260,5 +334,7 @@ class ProcessTable:
         self._deaths.unregister(process.pidfd)
         del self._processes[process.pid], self._by_pidfd[process.pidfd]
         process.close()
+        if process.child is not None and process.child.parent is not None:
+            self._zombies[process.pid] = process
         for forget in self.at_exit:
             forget(process)

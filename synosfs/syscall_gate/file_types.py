@@ -31,6 +31,7 @@ class FileType(NamedTuple):
     read: Callable[[Caller, Description, int], Answer]
     write: Callable[[Caller, Description, bytes], Answer]
     host_call: Callable[[Caller, Description, Callable[[int], Any]], Answer]
+    for_program: Callable[[Description], int] = lambda description: pipe.for_program(description.host_fd)
 
 
 def place_of(caller: Caller) -> Place:

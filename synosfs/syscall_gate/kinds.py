@@ -28,11 +28,13 @@ class Kind(NamedTuple):
     """A kind of argument: the word for it in messages and ``help``, and the conversion.
 
     A ``variadic`` kind takes all words from its place on, as a list; in JSON and MessagePack it is given as one list.
+    A ``rest`` kind takes all that is given by a name which is no parameter's; in text such a name is in capitals.
     """
 
     label: str
     convert: Convert
     variadic: bool = False
+    rest: bool = False
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -279,6 +281,42 @@ def _object_name(value: Any) -> bytes:
     return name
 
 
+def _words(value: Any) -> list[bytes]:
+    """The arguments of a program, or its environment."""
+    words = [
+        _data(str(item) if type(item) is int else item) for item in (value if isinstance(value, list) else [value])
+    ]
+    if any(b"\0" in word for word in words):
+        raise BadArgument("wants words, in which there is no byte 0")
+    return words
+
+
+def _variables(value: Any) -> dict[bytes, bytes]:
+    """Variables of an environment, by name."""
+    items = value.items() if isinstance(value, dict) else [word.partition(b"=")[::2] for word in _words(value)]
+    return {one: other for name, word in items for one, other in [_words([name, word])]}
+
+
+def _limit_value(value: Any) -> int:
+    """A resource limit; -1 is none."""
+    number = _LIMIT(value)
+    return -1 if number >= 1 << 63 else number
+
+
+def _signal(value: Any) -> int:
+    """A signal by number, or by name with or without SIG."""
+    if isinstance(value, bytes | str) and (word := _data(value).decode("utf-8", "replace"))[:1].isalpha():
+        value = word if word.startswith("SIG") else f"SIG{word}"
+    return int(_SIGNAL(value))
+
+
+_LIMIT = _named_number({"unlimited": -1, "RLIM_INFINITY": -1}, bits=64, wrap=True)
+_SIGNAL = _named_number(abi.SIGNALS)
+_WAIT_OPTIONS = {
+    name: getattr(abi, name) for name in ("WNOHANG", "WUNTRACED", "WSTOPPED", "WEXITED", "WCONTINUED", "WNOWAIT")
+} | {f"__{name}": getattr(abi, name) for name in ("WALL", "WCLONE", "WNOTHREAD")}
+_CLONE_FLAGS = _constants("CLONE_") | {"SIGCHLD": abi.SIGCHLD}
+
 _POSIX_FLAGS = {
     name: getattr(abi, name)
     for name in ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_CREAT", "O_EXCL", "O_TRUNC", "O_NONBLOCK", "O_CLOEXEC")
@@ -318,5 +356,16 @@ KINDS: dict[str, Kind] = {
     "whence": Kind("whence", _named_number(abi.SEEK)),
     "fcntl_command": Kind("command", _named_number(_constants("F_"))),
     "fcntl_argument": Kind("argument", _flags(_OPEN_FLAGS | {"FD_CLOEXEC": abi.FD_CLOEXEC})),
+    "words": Kind("words", _words, variadic=True),
+    "environment": Kind("words", _words),
+    "variables": Kind("NAME=value", _variables, rest=True),
+    "signal": Kind("signal", _signal),
+    "wait_options": Kind("options", _flags(_WAIT_OPTIONS)),
+    "idtype": Kind("idtype", _named_number(_constants("P_"))),
+    "priority": Kind("which", _named_number(abi.PRIORITIES)),
+    "limit": Kind("limit", _named_number(abi.LIMITS)),
+    "limit_value": Kind("number or unlimited", _limit_value),
+    "usage": Kind("who", _named_number(abi.RUSAGE)),
+    "clone_flags": Kind("flags", _flags(_CLONE_FLAGS)),
     "ioctl_request": Kind("request", _named_number({"FIONREAD": abi.FIONREAD}, bits=64)),
 }

@@ -100,6 +100,9 @@ class Row(NamedTuple):
         """The text form, as ``help`` prints it: ``msgrcv msqid size [mtype] [flags]``."""
         words = [self.name]
         for place, param in enumerate(self.params):
+            if param.kind.rest:
+                words.append(f"[{param.kind.label}…]")
+                continue
             name = param.name + "…" * param.kind.variadic + "=" * (0 <= self.variadic < place)
             words.append(name if param.default is REQUIRED else f"[{name}]")
         return " ".join(words)
@@ -161,7 +164,7 @@ def binder(row: Row) -> Callable[[Request], Bound]:
     converts = [param.kind.convert for param in row.params]
     defaults = [param.default for param in row.params]
     least, most = sum(default is REQUIRED for default in defaults), len(defaults)
-    if row.variadic >= 0:
+    if row.variadic >= 0 or any(param.kind.rest for param in row.params):
         return functools.partial(bind, row)
 
     def bind_quickly(request: Request) -> Bound:
@@ -211,6 +214,10 @@ def bind(row: Row, request: Request) -> Bound:
             if param.name in named:
                 name, value = param.name, named.pop(param.name)
                 values.append(_converted(param, value))
+            elif param.kind.rest:
+                name, value = param.name, named
+                values.append(param.kind.convert(named))
+                named = {}
             elif param.default is REQUIRED:
                 raise SynosError(errno.EINVAL, f"{row.name}: {param.name} is missing; usage: {row.usage()}")
             else:
@@ -255,15 +262,21 @@ def _folded(row: Row, positional: list[Any]) -> list[Any]:
 
 def _split_named(row: Row, args: list[Any], named: dict[str, Any]) -> list[Any]:
     """Move the ``name=value`` words whose name is a parameter (or timeout) into ``named``; the rest stays in place."""
-    names = {param.name for param in row.params} | {"timeout"}
+    names = {param.name for param in row.params if not param.kind.rest} | {"timeout"}
+    rest = any(param.kind.rest for param in row.params)
     positional = []
     for arg in args:
         name, equals, value = arg.partition(b"=") if type(arg) is Bare else (b"", b"", b"")
-        if equals and (text := name.decode("utf-8", "replace")) in names:
+        text = name.decode("utf-8", "replace")
+        if equals and (text in names or (rest and _VARIABLE.fullmatch(text))):
             named[text] = Bare(value)
         else:
             positional.append(arg)
     return positional
+
+
+#: What the name of a variable looks like, for words that might be anything.
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def _too_many(row: Row, positional: list[Any]) -> SynosError:

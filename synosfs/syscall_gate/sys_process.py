@@ -20,7 +20,7 @@ def sys_gettid(caller: Caller) -> int:
 
 
 def sys_getppid(caller: Caller) -> int:
-    return identity.identifiers(caller.process.pid).ppid
+    return caller.process.ppid()
 
 
 def sys_getuid(caller: Caller) -> int:

@@ -35,6 +35,7 @@ class OnAvatar(msgspec.Struct, frozen=True):
 
     It may be a call that need not wait at all: one that leaves a SEM_UNDO entry must be made there, and one that may
     sleep on a disk had better. So it is not refused on a session with O_NONBLOCK: the handler has seen to that.
+    ``undo`` lets go of what the handler holds for a call that fails.
     """
 
     call: Callable[[], Any]
@@ -42,6 +43,7 @@ class OnAvatar(msgspec.Struct, frozen=True):
     description: Description | None = None
     finish: Callable[[Any], Any] | None = None
     was_there: bool = False
+    undo: Callable[[], object] | None = None
 
 
 class WhenReady(msgspec.Struct, frozen=True):

@@ -1,0 +1,132 @@
+"""Groups, priorities, processors, limits and usage of processes: getpgid(2), setpgid(2), setsid(2), getpriority(2),
+sched_setaffinity(2), prlimit(2), times(2), getrusage(2), sysinfo(2).
+"""
+
+import errno
+
+from synosfs.errors import SynosError
+from synosfs.process import identity, scheduling
+from synosfs.process.forks import Child
+from synosfs.process.table import Process
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.record import Reply
+from synosfs.syscall_gate.waiting import OnAvatar
+
+
+def sys_getpgid(caller: Caller, pid: int) -> int:
+    return scheduling.process_group(pid or caller.process.pid)
+
+
+def sys_getpgrp(caller: Caller) -> int:
+    return scheduling.process_group(caller.process.pid)
+
+
+def sys_getsid(caller: Caller, pid: int) -> int:
+    return scheduling.session(pid or caller.process.pid)
+
+
+def sys_setpgid(caller: Caller, pid: int, pgid: int) -> OnAvatar:
+    """For a child that waits, by itself or by its parent. A program joins groups itself."""
+    if pgid < 0:
+        raise SynosError(errno.EINVAL, f"a process group is not {pgid}")
+    process = caller.process
+    child = process.child if pid in (0, process.pid) else process.children.get(pid)
+    if child is None and pid not in (0, process.pid):
+        raise SynosError(errno.ESRCH, f"process {pid} is neither the caller nor a child of its that fork made")
+    if child is not None and not child.waits and child is not process.child:
+        raise SynosError(errno.EACCES, f"process {pid} runs a program already")
+    return _order(process, child, b"setpgid", pgid)
+
+
+def sys_setsid(caller: Caller) -> OnAvatar:
+    return _order(caller.process, caller.process.child, b"setsid")
+
+
+def _order(process: Process, child: Child | None, word: bytes, *values: int) -> OnAvatar:
+    if child is None or not child.waits:
+        raise SynosError(
+            errno.EPERM, f"{word.decode()} is for children of fork that wait; process {process.pid} is a program"
+        )
+    answer = (lambda _: child.pid) if word == b"setsid" else (lambda _: 0)
+    return OnAvatar(child.ordered(word, *values), finish=answer)
+
+
+def sys_getpriority(caller: Caller, which: int, who: int) -> int:
+    return scheduling.priority(which, _who(caller, which, who))
+
+
+def sys_setpriority(caller: Caller, which: int, who: int, prio: int) -> int:
+    scheduling.set_priority(which, _who(caller, which, who), prio)
+    return 0
+
+
+def sys_nice(caller: Caller, inc: int) -> int:
+    """The new nice value, as nice(3) answers it."""
+    nice = scheduling.priority(scheduling.PRIO_PROCESS, caller.tid)
+    scheduling.set_priority(scheduling.PRIO_PROCESS, caller.tid, max(-20, min(nice + inc, 19)))
+    return scheduling.priority(scheduling.PRIO_PROCESS, caller.tid)
+
+
+def _who(caller: Caller, which: int, who: int) -> int:
+    """0 is the caller: its thread, its group, its real user."""
+    if who:
+        return who
+    if which == scheduling.PRIO_PGRP:
+        return scheduling.process_group(caller.process.pid)
+    return scheduling.real_uid(caller.process.pid) if which == scheduling.PRIO_USER else caller.tid
+
+
+def sys_sched_getaffinity(caller: Caller, pid: int) -> Reply:
+    processors = scheduling.processors(pid or caller.tid)
+    return Reply(0, {"cpus": processors})
+
+
+def sys_sched_setaffinity(caller: Caller, pid: int, cpus: list[int]) -> int:
+    scheduling.set_processors(pid or caller.tid, cpus)
+    return 0
+
+
+def sys_getrlimit(caller: Caller, resource: int) -> Reply:
+    soft, hard = scheduling.limit(caller.process, resource)
+    return Reply(0, {"soft": soft, "hard": hard})
+
+
+def sys_setrlimit(caller: Caller, resource: int, soft: int, hard: int) -> int:
+    scheduling.set_limit(caller.process, resource, soft, hard, caller.credentials.capabilities)
+    return 0
+
+
+def sys_prlimit64(caller: Caller, pid: int, resource: int, soft: int | None, hard: int | None) -> Reply:
+    """The limit as it was; with ``soft`` and ``hard``, then set. Of the caller, or of a child of its."""
+    process = caller.process
+    if pid not in (0, process.pid):
+        process = process.known_child(pid)
+    old_soft, old_hard = scheduling.limit(process, resource)
+    if soft is not None or hard is not None:
+        new = old_soft if soft is None else soft, old_hard if hard is None else hard
+        scheduling.set_limit(process, resource, *new, caller.credentials.capabilities)
+    return Reply(0, {"soft": old_soft, "hard": old_hard})
+
+
+def sys_times(caller: Caller) -> Reply:
+    """Clock ticks (sysconf(_SC_CLK_TCK) a second); what is returned are those since the boot."""
+    utime, stime, cutime, cstime, *_ = scheduling.times(caller.process.pid)
+    return Reply(scheduling.uptime_ticks(), {"utime": utime, "stime": stime, "cutime": cutime, "cstime": cstime})
+
+
+def sys_getrusage(caller: Caller, who: int) -> Reply:
+    """Times to the clock tick: the host tells others no more."""
+    times = scheduling.times(caller.process.pid)
+    match who:
+        case 0:
+            user, system, minflt, majflt = times.utime, times.stime, times.minflt, times.majflt
+        case -1:
+            user, system, minflt, majflt = times.cutime, times.cstime, times.cminflt, times.cmajflt
+        case _:
+            raise SynosError(errno.EINVAL, "getrusage tells of RUSAGE_SELF and RUSAGE_CHILDREN")
+    to_us = scheduling.ticks_to_us
+    return Reply(0, {"utime_us": to_us(user), "stime_us": to_us(system), "minflt": minflt, "majflt": majflt})
+
+
+def sys_sysinfo(caller: Caller) -> Reply:
+    return Reply(0, {**identity.system_information()})
