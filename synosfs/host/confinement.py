@@ -94,7 +94,10 @@ class Confinement:
 
         Asked at each call: a process may confine itself when its session is open already.
         """
-        if self._policy != "allow" and (by := self._confined_by(f"{pid}/task/{tid}") or self._confined_by(pid)):
+        if self._policy == "allow":
+            return
+        by = tid != pid and self._confined_by(f"{pid}/task/{tid}")
+        if by := by or self._confined_by(pid):
             raise SynosError(
                 errno.EACCES,
                 f"{name}: the caller is confined ({by}), and the daemon cannot apply that to files; "

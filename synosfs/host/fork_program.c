@@ -19,18 +19,16 @@
  */
 
 #define _GNU_SOURCE
+#include "heritage.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/capability.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -138,10 +136,10 @@ static int connection, high;
 static const char *doing = "";
 
 /* The streams that the child shares with the process that forked it: where they belong, and where they are kept. */
-static struct { int number, fd; } streams[MOST_DESCRIPTORS];
+static struct stream streams[MOST_DESCRIPTORS];
 static int nstreams;
 
-/* Of "descriptors", which come before the order that says what they are for: "become" and "execute". */
+/* What the program to come is to have: "execute" says under which numbers. */
 static int received[MOST_DESCRIPTORS];
 static int nreceived;
 
@@ -175,155 +173,30 @@ static int place_streams(void)
     return 0;
 }
 
-static int write_to(const char *name, const char *text)
-{
-    int fd = open(name, O_WRONLY | O_CLOEXEC), failed = 0;
-
-    if (fd == -1)
-        return -1;
-    if (write(fd, text, strlen(text)) == -1)
-        failed = errno;
-    close(fd);
-    errno = failed;
-    return failed ? -1 : 0;
-}
-
-static int schedule(void)
-{
-    int policy = number(), priority = number(), nice = number(), n = number();
-    struct sched_param now, param = { priority };
-    cpu_set_t own, theirs;
-
-    CPU_ZERO(&theirs);
-    while (n--) {
-        int cpu = number();
-        if (cpu < CPU_SETSIZE)
-            CPU_SET(cpu, &theirs);
-    }
-    if (sched_getparam(0, &now) == -1)
-        return -1;
-    if ((policy != sched_getscheduler(0) || priority != now.sched_priority) && sched_setscheduler(0, policy, &param) == -1)
-        return -1;
-    if (nice != getpriority(PRIO_PROCESS, 0) && setpriority(PRIO_PROCESS, 0, nice) == -1)
-        return -1;
-    if (sched_getaffinity(0, sizeof own, &own) == 0 && !CPU_EQUAL(&own, &theirs))
-        return sched_setaffinity(0, sizeof theirs, &theirs);
-    return 0;
-}
-
-static int take_groups(void)
-{
-    int n = number(), same = 1, have;
-    gid_t *theirs = calloc(n + 1, sizeof *theirs), *own;
-
-    for (int i = 0; i < n; i++)
-        theirs[i] = number();
-    have = getgroups(0, NULL);
-    own = calloc(have + 1, sizeof *own);
-    same = have == n && getgroups(have, own) == n && memcmp(own, theirs, n * sizeof *own) == 0;
-    have = same ? 0 : setgroups(n, theirs);
-    free(own);
-    free(theirs);
-    return have;
-}
-
-/* What takes privilege comes before it is given up. */
-static int take_credentials(void)
-{
-    struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
-    struct __user_cap_data_struct data[2];
-    uid_t uids[3], own_uids[3];
-    gid_t gids[3], own_gids[3];
-    int n = number(), no_new_privs;
-
-    while (n--)
-        if (prctl(PR_CAPBSET_DROP, number(), 0, 0, 0) == -1)
-            return -1;
-    if (take_groups() == -1)
-        return -1;
-    for (int i = 0; i < 3; i++)
-        gids[i] = number();
-    for (int i = 0; i < 3; i++)
-        uids[i] = number();
-    getresgid(&own_gids[0], &own_gids[1], &own_gids[2]);
-    getresuid(&own_uids[0], &own_uids[1], &own_uids[2]);
-    if (memcmp(gids, own_gids, sizeof gids) && setresgid(gids[0], gids[1], gids[2]) == -1)
-        return -1;
-    if (memcmp(uids, own_uids, sizeof uids) && setresuid(uids[0], uids[1], uids[2]) == -1)
-        return -1;
-    for (int i = 0; i < 3; i++) {
-        unsigned long long set = strtoull(word(), NULL, 10);
-        for (int half = 0; half < 2; half++, set >>= 32)
-            *(i == 0 ? &data[half].effective : i == 1 ? &data[half].permitted : &data[half].inheritable) = set;
-    }
-    /* Else they went with the last uid 0. */
-    if ((!uids[0] || !uids[1] || !uids[2]) && syscall(SYS_capset, &header, data) == -1)
-        return -1;
-    no_new_privs = number();
-    if (no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
-        return -1;
-    /* A change of ids makes a process root's to look into; this one is its new owner's, as any that he forks. */
-    return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-}
-
-/* Take on what fork(2) hands down. Each thing stands in the order as it is read here. */
+/* Become what the process is that forks, and wait. */
 static int become(void)
 {
-    int fds[3];
-    long long namespaces;
-    sigset_t masked;
+    struct forker forker;
 
-    for (int i = 0; i < 3; i++)
-        if ((fds[i] = up(order.fds[i])) == -1)
-            return -1;
-    for (int files = number(); files--;) {
-        char *name = word();
-        doing = name;
-        if (write_to(name, word()) == -1)
-            return -1;
-    }
-    namespaces = number();
-    doing = "enter the namespaces (setns)";
-    if (namespaces && setns(fds[0], namespaces) == -1)
+    forker.pidfd = up(order.fds[0]);
+    forker.pid = number();
+    forker.tid = number();
+    forker.lent = strtoull(word(), NULL, 10);
+    forker.umask = number();
+    forker.mount = number();
+    for (nstreams = 0; order.next < order.end; nstreams++)
+        streams[nstreams].number = number();
+    if (forker.pidfd < 0 || inherit(&forker, streams, nstreams, high, &doing) < 0)
         return -1;
-    doing = "enter the root directory";
-    if (number() && (fchdir(fds[1]) == -1 || chroot(".") == -1))
-        return -1;
-    doing = "enter the working directory";
-    if (fchdir(fds[2]) == -1)
-        return -1;
-    umask(number());
-    doing = "take on scheduling";
-    if (schedule() == -1)
-        return -1;
-    doing = "take on credentials";
-    if (take_credentials() == -1)
-        return -1;
-    for (int ignored = number(); ignored--;)
-        signal(number(), SIG_IGN);
-    sigemptyset(&masked);
-    for (int blocked = number(); blocked--;)
-        sigaddset(&masked, number());
-    for (int i = 0; i < 3; i++)
-        close(fds[i]);
-    nstreams = number();
-    for (int i = 0; i < nstreams; i++) {
-        streams[i].number = number();
-        streams[i].fd = received[i];
-    }
-    nreceived = 0;
-    doing = "take on the streams";
-    if (place_streams() == -1)
-        return -1;
-    return sigprocmask(SIG_SETMASK, &masked, NULL);
+    close(forker.pidfd);
+    doing = "place the streams";
+    return place_streams();
 }
 
-static int take_descriptors(void)
+static void take_descriptors(void)
 {
     for (int i = 0; i < order.nfds && nreceived < MOST_DESCRIPTORS; i++)
-        if ((received[nreceived++] = up(order.fds[i])) == -1)
-            return -1;
-    return 0;
+        received[nreceived++] = up(order.fds[i]); /* -1 is found when it is to be used */
 }
 
 static char **words(void)
@@ -336,27 +209,50 @@ static char **words(void)
     return found;
 }
 
-/* Where the daemon has not the right to as much, its children have as much as it has. */
-static int limit(int which, long long soft, long long hard)
+/* What the program finds: words NAME=value, all of them behind a 1, else changes to what was inherited; a name alone
+ * takes it out. */
+static char **changed_environment(void)
 {
-    struct rlimit own, wanted = { soft < 0 ? RLIM_INFINITY : (rlim_t)soft, hard < 0 ? RLIM_INFINITY : (rlim_t)hard };
+    int is_whole = number(), n = number(), have = 0, i;
+    char **found;
 
-    if (getrlimit(which, &own) == -1)
-        return -1;
-    if (own.rlim_cur == wanted.rlim_cur && own.rlim_max == wanted.rlim_max)
-        return 0;
-    if (setrlimit(which, &wanted) == 0)
-        return 0;
-    wanted.rlim_max = own.rlim_max;
-    if (wanted.rlim_cur > own.rlim_max)
-        wanted.rlim_cur = own.rlim_max;
-    return setrlimit(which, &wanted);
+    while (!is_whole && inherited_environment[have])
+        have++;
+    if (!(found = calloc(have + n + 1, sizeof *found)))
+        return NULL;
+    memcpy(found, inherited_environment, have * sizeof *found);
+    while (n--) {
+        char *change = word();
+        size_t size = strcspn(change, "=");
+        for (i = 0; i < have; i++)
+            if (!strncmp(found[i], change, size) && found[i][size] == '=')
+                break;
+        if (change[size]) {
+            found[i] = change;
+            have += i == have;
+        } else if (i < have) {
+            memmove(found + i, found + i + 1, (have-- - i) * sizeof *found);
+        }
+    }
+    return found;
+}
+
+/* The environment, into a file that comes with the order. */
+static int tell_environment(void)
+{
+    for (char **variable = inherited_environment; *variable; variable++) {
+        size_t size = strlen(*variable) + 1;
+        if (write(order.fds[0], *variable, size) != (ssize_t)size)
+            return -1;
+    }
+    close(order.fds[0]);
+    return 0;
 }
 
 /* execve(2). Comes back only by an error, and then the child waits as before. */
 static int execute(void)
 {
-    char *path = word(), **argv = words(), **environment = words(), *directory;
+    char *path = word(), **argv = words(), **environment = changed_environment(), *directory;
     int failed, at = order.nfds ? up(order.fds[0]) : -1, n;
 
     if (!argv || !environment) {
@@ -381,13 +277,12 @@ static int execute(void)
         if (dup2(fd, target) == -1)
             goto back;
     }
-    /* Last, for they hold for what is done here too. */
-    for (n = 0; n < RLIM_NLIMITS; n++) {
-        long long soft = number(), hard = number();
-        if (limit(n, soft, hard) == -1)
-            goto back;
+    if (order.next < order.end) {
+        inherited_files[0] = number();
+        inherited_files[1] = number();
     }
-    execve(path, argv, environment);
+    if (set_limit(RLIMIT_NOFILE, inherited_files[0], inherited_files[1]) == 0)
+        execve(path, argv, environment);
 back:
     failed = errno;
     free(argv);
@@ -408,7 +303,7 @@ static void live(int theirs)
     if (connection == -1)
         _exit(1);
     close_range(0, high - 1, 0);
-    answer(0, getpid());
+    answer(0, getpid()); /* while nobody but the daemon has had a hand in it */
     while (receive(connection)) {
         char *what = word();
         int result = -1;
@@ -416,8 +311,11 @@ static void live(int theirs)
         errno = EINVAL;
         if (!strcmp(what, "become"))
             result = become();
-        else if (!strcmp(what, "descriptors"))
-            result = take_descriptors();
+        else if (!strcmp(what, "descriptors")) {
+            take_descriptors();
+            continue; /* "execute" tells whether that went well */
+        } else if (!strcmp(what, "environment"))
+            result = tell_environment();
         else if (!strcmp(what, "execute"))
             result = execute();
         else if (!strcmp(what, "exit"))
@@ -530,6 +428,7 @@ int main(void)
     high = files.rlim_max > 3 * MOST_DESCRIPTORS ? MOST_DESCRIPTORS : (int)files.rlim_max / 3;
     for (int i = 1; i < NSIG; i++)
         signal(i, SIG_DFL);
+    know_ourselves();
     /* The daemon's keys are not for its children. */
     syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);
     sigemptyset(&ended);

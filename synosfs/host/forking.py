@@ -39,3 +39,9 @@ def counted(words: Iterable[bytes | int]) -> list[bytes | int]:
     """A list in an order: how many there are, and each."""
     words = list(words)
     return [len(words), *words]
+
+
+def close(fds: list[int]) -> None:
+    """Those of an order that has been sent, or is not."""
+    while fds:
+        os.close(fds.pop())

@@ -66,8 +66,22 @@ def field_if_there(status: bytes, name: bytes) -> bytes:
     return field(status, name) if b"\n%b:\t" % name in status else b""
 
 
+@functools.cache
+def _has_labels() -> bool:
+    """Whether a security module of the host has labels; which there are is settled when it boots."""
+    try:
+        text("self", "attr/current")
+    except PermissionError:
+        return True
+    except OSError:  # EINVAL
+        return False
+    return True
+
+
 def security_label(tid: int | str) -> str:
     """The label that the host's security module (AppArmor, SELinux, Smack) has for a thread; empty without one."""
+    if not _has_labels():
+        return ""
     try:
         return text(tid, "attr/current").decode("utf-8", "replace").rstrip("\0\n")
     except ProcessLookupError:

@@ -19,6 +19,8 @@ PRIO_PROCESS, PRIO_PGRP, PRIO_USER = os.PRIO_PROCESS, os.PRIO_PGRP, os.PRIO_USER
 #: CAP_SYS_RESOURCE.
 _SYS_RESOURCE = 1 << 24
 
+_FILES = resource.RLIMIT_NOFILE
+
 #: RLIM_NLIMITS.
 _LIMITS = 16
 
@@ -73,13 +75,18 @@ def set_processors(pid: int, numbers: list[int]) -> None:
 
 
 def limit(process: Process, number: int) -> tuple[int, int]:
-    """The soft and hard limit of a process; -1: unlimited. For a child that waits, those of the program to come."""
+    """The soft and hard limit of a process; -1: unlimited. Of a child that waits, RLIMIT_NOFILE is
+    what its program will have: until then it needs more numbers.
+    """
     if not 0 <= number < _LIMITS:
         raise SynosError(errno.EINVAL, f"there is no resource limit {number}")
-    if process.child is not None and process.child.waits:
-        return process.child.limits[number]
+    child, pid = process.child, process.pid
+    if child is not None and child.waits and number == _FILES:
+        if child.files is not None:
+            return child.files
+        pid = pid if child.parent is None else child.parent.pid
     try:
-        return procfs.limits(process.pid)[number]
+        return procfs.limits(pid)[number]
     except ProcessLookupError:
         raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
 
@@ -93,8 +100,8 @@ def set_limit(process: Process, number: int, soft: int, hard: int, capabilities:
         raise SynosError(errno.EINVAL, f"the soft limit {soft} is above the hard limit {hard}")
     if _is_more(hard, most) and not capabilities & _SYS_RESOURCE:
         raise SynosError(errno.EPERM, f"the hard limit is {most}; more than that takes CAP_SYS_RESOURCE")
-    if process.child is not None and process.child.waits:
-        process.child.limits[number] = soft, hard
+    if process.child is not None and process.child.waits and number == _FILES:
+        process.child.files = soft, hard
         return
     with rights.acting_as_daemon(), explaining(_REASONS, pid=process.pid):
         resource.prlimit(process.pid, number, (soft, hard))

@@ -26,7 +26,7 @@ from synosfs.process.accounts import Account, Accounts, Holding
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import DescriptorTable
-from synosfs.process.forks import Child, Forks
+from synosfs.process.forks import Child, Forks, Variables
 from synosfs.process.queue_bytes import QueueBytes
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class Process:
         self.child: Child | None = None
         self.children: dict[int, Child] = {}
         self.child_changed = trio.Event()
-        #: What its children will find in their environment, where that is not what it found in its own.
-        self.environment: dict[bytes, bytes] | None = None
+        #: What its children will find otherwise in their environment than it found itself.
+        self.variables: Variables = {}
         self._avatar: Avatar | None = None
         self._descriptors: DescriptorTable | None = None
         self._death = select.poll()
@@ -80,24 +80,28 @@ class Process:
         """The shares of POSIX queues, everybody's."""
         return self._table.queue_bytes
 
+    def own_pidfd(self) -> int:
+        """Another descriptor of it, to be given away. ESRCH when it has ended."""
+        if self.ended:
+            raise SynosError(ESRCH, f"process {self.pid} has ended")
+        return os.dup(self.pidfd)
+
     @property
     def forks(self) -> Forks:
         """Where children come from, everybody's."""
         return self._table.forks
 
-    def adopt(self, child: Child, descriptors: DescriptorTable) -> "Process":
-        """The child has been born: it takes part, with these descriptors. ESRCH: it, or this process, has ended."""
+    def adopt(self, child: Child, descriptors: DescriptorTable) -> None:
+        """The child has been born: it takes part, with these descriptors. ESRCH: this process has ended."""
         if self.ended:
             raise SynosError(ESRCH, f"process {self.pid} has ended")
-        process = self._table.enter(child.pid)
-        process.born(child, descriptors)
+        self._table.add_child(child).be(child, descriptors, {} if child.is_executed else dict(self.variables))
         self.children[child.pid] = child
-        return process
 
-    def born(self, child: Child, descriptors: DescriptorTable) -> None:
-        """It is that child of another; see ``adopt``."""
+    def be(self, child: Child, descriptors: DescriptorTable, variables: Variables) -> None:
+        """It is that child of another."""
         descriptors.account = self.account
-        self.child, self._descriptors = child, descriptors
+        self.child, self._descriptors, self.variables = child, descriptors, variables
 
     def known_child(self, pid: int) -> "Process":
         """A child of this process that is alive. ESRCH: there is none with this pid."""
@@ -249,6 +253,13 @@ class ProcessTable:
     def zombies(self) -> list[Process]:
         """Children that have ended and are still to be waited for."""
         return list(self._zombies.values())
+
+    def add_child(self, child: Child) -> Process:
+        """The process that a child is. ESRCH: it has been killed already."""
+        try:
+            return self._add(child.pid)
+        except ProcessLookupError:
+            raise SynosError(ESRCH, f"process {child.pid} has ended") from None
 
     def forget(self, pid: int) -> None:
         """A child has been waited for, or nobody is left to do so."""

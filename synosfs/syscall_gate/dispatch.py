@@ -27,7 +27,7 @@ from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
-from synosfs.syscall_gate.waiting import Blocking, OnAvatar, Sleep, WhenReady
+from synosfs.syscall_gate.waiting import Blocking, OnAvatar, Sleep, Until, WhenReady
 
 log = logging.getLogger(__name__)
 
@@ -323,7 +323,7 @@ def _run(call: _Call, caller: Caller, values: Sequence[Any]) -> Reply | Blocking
             pass
         else:
             return answer if type(answer) is Reply else Reply(answer)
-    if caller.nonblock:
+    if caller.nonblock and not (isinstance(blocking, Until) and blocking.prompt):
         raise SynosError(EAGAIN, f"{call.row.name} would wait, and this session was opened with O_NONBLOCK")
     return blocking
 

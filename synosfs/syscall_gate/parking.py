@@ -193,14 +193,9 @@ class Parking:
             case InThread(description=description):
                 with held(description) if description else nullcontext():
                     return await self._sleep_in_host(parked, blocking, self._threads)
-            case OnAvatar(description=description, undo=undo):
+            case OnAvatar(description=description):
                 with held(description) if description else nullcontext():
-                    try:
-                        return await self._sleep_in_host(parked, blocking, parked.caller.process.avatar)
-                    except BaseException:
-                        if undo is not None:
-                            undo()
-                        raise
+                    return await self._sleep_in_host(parked, blocking, parked.caller.process.avatar)
             case WhenReady(host_fd=host_fd, writable=writable, description=description):
                 with held(description) if description else nullcontext():
                     async with self._in_line((host_fd, writable)):

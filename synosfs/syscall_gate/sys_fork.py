@@ -10,25 +10,26 @@ from functools import partial
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
-from synosfs.process import inheritance
 from synosfs.process.descriptors import DescriptorTable
-from synosfs.process.forks import Birth, Child, Program, Talk
+from synosfs.process.forks import Child, Variables
+from synosfs.process.talk import Orders, Program, Words
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import place_of, type_of
-from synosfs.syscall_gate.waiting import OnAvatar
+from synosfs.syscall_gate.waiting import Until
 
 #: Flags of clone(2) that make a process, and come to the same for one that only waits.
 _CLONE_FLAGS = abi.SIGCHLD | abi.CLONE_VM | abi.CLONE_VFORK | abi.CLONE_UNTRACED
 
-#: A descriptor of each, and whom it comes from.
+#: Descriptors by their numbers in a program: as ``Program`` has them.
 Numbers = dict[int, int | Callable[[], int]]
 
 
-def sys_fork(caller: Caller) -> OnAvatar:
-    return _bear(caller, caller.umask(), caller.descriptors.copy())
+def sys_fork(caller: Caller) -> Until:
+    place_of(caller).check("fork")
+    return _bear(caller, caller.descriptors.copy())
 
 
-def sys_clone(caller: Caller, flags: int) -> OnAvatar:
+def sys_clone(caller: Caller, flags: int) -> Until:
     if flags & ~_CLONE_FLAGS or (flags & abi.CLONE_VM and not flags & abi.CLONE_VFORK):
         raise SynosError(errno.EINVAL, "clone makes processes here: SIGCHLD, with CLONE_VM|CLONE_VFORK as vfork does")
     return sys_fork(caller)
@@ -43,105 +44,111 @@ def sys_spawn(
     stderr: int | None,
     cwd: str | None,
     environment: dict[bytes, bytes],
-) -> OnAvatar:
+) -> Until:
     """posix_spawn(3): fork, dup2, chdir and execve in one."""
     place_of(caller).check(path)
-    umask, descriptors = caller.umask(), caller.descriptors.copy()
-    try:
-        for number, source in enumerate((stdin, stdout, stderr)):
-            if source is not None:
-                descriptors.set(number, caller.descriptors.get(source))
-    except SynosError:
-        descriptors.close_all()
-        raise
-    numbers, process = _for_program(descriptors), caller.process
+    streams = [caller.descriptors.get(fd) if fd is not None else None for fd in (stdin, stdout, stderr)]
+    descriptors = caller.descriptors.copy()
+    for number, description in enumerate(streams):
+        if description is not None:
+            descriptors.set(number, description)
+    variables = caller.process.variables | environment
+    chdir = b"" if cwd is None else _encoded(cwd)
 
-    def program(found: dict[bytes, bytes]) -> Program:
-        own = found if process.environment is None else process.environment
-        words, chdir = argv or [_encoded(path)], None if cwd is None else _encoded(cwd)
-        return Program(_encoded(path), words, own | environment, umask, numbers, chdir=chdir)
+    def program(child: Child) -> Program:
+        return _program(caller, child, path, argv, variables, descriptors)._replace(chdir=chdir)
 
-    return _bear(caller, umask, descriptors, program)
+    return _bear(caller, descriptors, program)
 
 
-def _bear(
-    caller: Caller,
-    umask: int,
-    descriptors: DescriptorTable,
-    program: Callable[[dict[bytes, bytes]], Program] | None = None,
-) -> OnAvatar:
-    """Make a child that has these descriptors; what ``program`` makes of its environment, it becomes at once."""
+def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child], Program] | None = None) -> Until:
+    """Make a child that has these descriptors, and becomes the program at once if there is one."""
     process = caller.process
+    streams = sorted({description.thing for description in descriptors.own()})
+    place = place_of(caller)
+    lent = place.credentials.capabilities if not caller.own else (1 << 64) - 1
+    become: Words = [b"become", process.pid, caller.tid, lent, -1, max(place.device, 0), *streams]
     try:
-        birth = inheritance.birth(process, place_of(caller), umask, descriptors, program)
+        child = process.forks.child(process)
     except SynosError:
         descriptors.close_all()
         raise
 
-    def undo(_born: Birth | None = None) -> None:
-        birth.child.let_go()
-        descriptors.close_all()
+    async def bear() -> int:
+        try:
+            if process.child is not None and process.child.waits:
+                # What /proc shows of it is not what its program will have.
+                child.environment = await _environment(process.child)
+                child.files = process.child.files
+            pidfd = process.own_pidfd()
+            orders: Orders = [(become, [pidfd])]
+            if program is not None:
+                orders += await _orders(caller, program(child))
+            await child.be_born(orders)
+            if child.is_executed:
+                descriptors.executed(_for_program(descriptors))
+                child.executed()
+            process.adopt(child, descriptors)
+        except BaseException:
+            child.let_go()
+            descriptors.close_all()
+            raise
+        return child.pid
 
-    def finish(_born: Birth) -> int:
-        if birth.child.is_executed:
-            descriptors.executed(_for_program(descriptors))
-        process.adopt(birth.child, descriptors)
-        return birth.child.pid
-
-    return OnAvatar(birth, finish=finish, give_back=undo, undo=undo)
+    return Until(bear, prompt=True)
 
 
-def sys_execve(caller: Caller, path: str, argv: list[bytes] | None, envp: list[bytes] | None) -> OnAvatar:
+def sys_execve(caller: Caller, path: str, argv: list[bytes] | None, envp: list[bytes] | None) -> Until:
     """Errors are the kernel's, and then the child waits as before."""
     process, child = caller.process, _waiting(caller, "execve turns a child of fork into a program")
     place_of(caller).check(path)
     descriptors = caller.descriptors.copy()  # so that none is closed before the child has it
-    numbers = _for_program(descriptors)
-    environment = process.environment if envp is None else dict(_split(word) for word in envp)
-    program = Program(
-        _encoded(path),
-        argv or [_encoded(path)],
-        child.environment if environment is None else environment,
-        caller.umask(),
-        numbers,
-    )
+    program = _program(caller, child, path, argv, process.variables, descriptors)
+    if envp is not None:
+        program = program._replace(environment=envp, is_whole=True)
 
-    def finish(talk: Talk) -> int:
-        child.is_executed = True
-        child.close_connection()
-        process.environment = None
-        process.descriptors.executed(numbers)
-        descriptors.close_all()
+    async def execute() -> int:
+        try:
+            talk = await child.follow(await _orders(caller, program))
+            if not talk.is_over:
+                raise SynosError(errno.EIO, "a child that waits answers nonsense: somebody has tampered with it")
+            child.executed()
+            process.variables = {}
+            process.descriptors.executed(program.numbers)
+        finally:
+            descriptors.close_all()
         return 0
 
-    return OnAvatar(child.executes(program), finish=finish, undo=descriptors.close_all)
+    return Until(execute, prompt=True)
 
 
-def sys_exit(caller: Caller, status: int) -> OnAvatar:
-    child = _waiting(caller, "exit ends a child of fork that waits")
-    return OnAvatar(child.ordered(b"exit", status & 0xFF), finish=lambda _: 0)
+def sys_exit(caller: Caller, status: int) -> Until:
+    return ordered(_waiting(caller, "exit ends a child of fork that waits"), b"exit", status & 0xFF)
 
 
-def sys_setenv(caller: Caller, name: bytes, value: bytes, overwrite: int) -> OnAvatar:
+def sys_setenv(caller: Caller, name: bytes, value: bytes, overwrite: int) -> int | Until:
     """What children find in their environment; a program that runs has its own copy already."""
     _check_name(name)
-
-    def finish(found: dict[bytes, bytes]) -> int:
-        if overwrite or name not in found:
-            caller.process.environment = found | {name: value}
-        return 0
-
-    return OnAvatar(partial(inheritance.environment, caller.process), finish=finish)
+    if not overwrite:
+        raise SynosError(errno.EINVAL, "setenv overwrites here: whether a variable is set, its program knows")
+    caller.process.variables[name] = value
+    return 0
 
 
-def sys_unsetenv(caller: Caller, name: bytes) -> OnAvatar:
+def sys_unsetenv(caller: Caller, name: bytes) -> int:
     _check_name(name)
+    caller.process.variables[name] = None
+    return 0
 
-    def finish(found: dict[bytes, bytes]) -> int:
-        caller.process.environment = {known: value for known, value in found.items() if known != name}
-        return 0
 
-    return OnAvatar(partial(inheritance.environment, caller.process), finish=finish)
+def ordered(child: Child, *words: bytes | int, answer: int = 0) -> Until:
+    """The child does something, and the call answers."""
+
+    async def follow() -> int:
+        await child.follow([(list(words), [])])
+        return answer
+
+    return Until(follow, prompt=True)
 
 
 def _check_name(name: bytes) -> None:
@@ -159,6 +166,41 @@ def _waiting(caller: Caller, what: str) -> Child:
     return child
 
 
+def _program(
+    caller: Caller,
+    child: Child,
+    path: str,
+    argv: list[bytes] | None,
+    variables: Variables,
+    descriptors: DescriptorTable,
+) -> Program:
+    whole = child.environment
+    if whole is None:
+        environment = [name if value is None else b"%b=%b" % (name, value) for name, value in variables.items()]
+    else:
+        found: Variables = {name: value for name, _, value in (word.partition(b"=") for word in whole)}
+        found |= variables
+        environment = [b"%b=%b" % (name, value) for name, value in found.items() if value is not None]
+    words = argv or [_encoded(path)]
+    numbers = _for_program(descriptors)
+    return Program(
+        _encoded(path), words, environment, whole is not None, caller.umask(), numbers, files=child.files or ()
+    )
+
+
+async def _orders(caller: Caller, program: Program) -> Orders:
+    if program.is_quick:
+        return program.orders()
+    # Opening may take long: a FIFO's lock is held by whoever writes to it.
+    return await caller.process.avatar.run(caller.credentials, program.orders)
+
+
+async def _environment(child: Child) -> list[bytes]:
+    if child.environment is not None:
+        return child.environment
+    return await child.tell_environment()
+
+
 def _for_program(descriptors: DescriptorTable) -> Numbers:
     numbers: Numbers = {}
     for number, description in descriptors.for_program().items():
@@ -167,11 +209,6 @@ def _for_program(descriptors: DescriptorTable) -> Numbers:
         elif description.host_fd >= 0:
             numbers[number] = partial(type_of(description).for_program, description)
     return numbers
-
-
-def _split(word: bytes) -> tuple[bytes, bytes]:
-    name, _, value = word.partition(b"=")
-    return name, value
 
 
 def _encoded(path: str) -> bytes:

@@ -10,7 +10,8 @@ from synosfs.process.forks import Child
 from synosfs.process.table import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
-from synosfs.syscall_gate.waiting import OnAvatar
+from synosfs.syscall_gate.sys_fork import ordered
+from synosfs.syscall_gate.waiting import Until
 
 
 def sys_getpgid(caller: Caller, pid: int) -> int:
@@ -25,7 +26,7 @@ def sys_getsid(caller: Caller, pid: int) -> int:
     return scheduling.session(pid or caller.process.pid)
 
 
-def sys_setpgid(caller: Caller, pid: int, pgid: int) -> OnAvatar:
+def sys_setpgid(caller: Caller, pid: int, pgid: int) -> Until:
     """For a child that waits, by itself or by its parent. A program joins groups itself."""
     if pgid < 0:
         raise SynosError(errno.EINVAL, f"a process group is not {pgid}")
@@ -38,17 +39,15 @@ def sys_setpgid(caller: Caller, pid: int, pgid: int) -> OnAvatar:
     return _order(process, child, b"setpgid", pgid)
 
 
-def sys_setsid(caller: Caller) -> OnAvatar:
+def sys_setsid(caller: Caller) -> Until:
     return _order(caller.process, caller.process.child, b"setsid")
 
 
-def _order(process: Process, child: Child | None, word: bytes, *values: int) -> OnAvatar:
+def _order(process: Process, child: Child | None, word: bytes, *values: int) -> Until:
     if child is None or not child.waits:
-        raise SynosError(
-            errno.EPERM, f"{word.decode()} is for children of fork that wait; process {process.pid} is a program"
-        )
-    answer = (lambda _: child.pid) if word == b"setsid" else (lambda _: 0)
-    return OnAvatar(child.ordered(word, *values), finish=answer)
+        message = f"{word.decode()} is for children of fork that wait; process {process.pid} runs a program"
+        raise SynosError(errno.EPERM, message)
+    return ordered(child, word, *values, answer=child.pid if word == b"setsid" else 0)
 
 
 def sys_getpriority(caller: Caller, which: int, who: int) -> int:

@@ -35,7 +35,6 @@ class OnAvatar(msgspec.Struct, frozen=True):
 
     It may be a call that need not wait at all: one that leaves a SEM_UNDO entry must be made there, and one that may
     sleep on a disk had better. So it is not refused on a session with O_NONBLOCK: the handler has seen to that.
-    ``undo`` lets go of what the handler holds for a call that fails.
     """
 
     call: Callable[[], Any]
@@ -43,7 +42,6 @@ class OnAvatar(msgspec.Struct, frozen=True):
     description: Description | None = None
     finish: Callable[[Any], Any] | None = None
     was_there: bool = False
-    undo: Callable[[], object] | None = None
 
 
 class WhenReady(msgspec.Struct, frozen=True):
@@ -67,12 +65,14 @@ class WhenReady(msgspec.Struct, frozen=True):
 class Until(msgspec.Struct, frozen=True):
     """Wait for something that trio can await.
 
-    ``on_timeout`` makes the answer of a call for which a time-out is no error (poll(2)).
+    ``on_timeout`` makes the answer of a call for which a time-out is no error (poll(2)). One that is ``prompt`` waits
+    for nobody's deed: it is not refused on a session with O_NONBLOCK.
     """
 
     wait: Callable[[], Awaitable[Any]]
     attempt: Callable[[], Any] | None = None
     on_timeout: Callable[[], Any] | None = None
+    prompt: bool = False
 
 
 class Sleep(msgspec.Struct, frozen=True):
