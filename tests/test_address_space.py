@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from native_msg import CONSTANTS
 from native_shm import shmctl, shmget
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.host.abi import SHM_REMAP
 from synosfs.ipc.sysv_shm import Segment
 from synosfs.process.address_space import BASE, AddressSpace
@@ -78,3 +78,51 @@ def test_places_are_those_of_a_model_of_pages(segments: dict[int, Segment], step
     assert len(space) == 0
     assert len(counted) % 2 == 0  # each attach has had its detach
     assert all(segment.status().nattch == 0 for segment in segments.values())
+
+
+@pytest.fixture
+def segment(ipc_namespace: None) -> Iterator[Segment]:
+    """Two pages that nobody has touched, but for the end of the last."""
+    segment = Segment(shmget(0, 2 * PAGE - 7, 0o600))
+    yield segment
+    shmctl(segment.shmid, CONSTANTS["IPC_RMID"])
+
+
+def test_what_is_not_in_memory_would_block_and_is_then(segment: Segment) -> None:
+    space = AddressSpace(lambda _: None)
+    address = space.attach(segment, 0, 0)
+    for copy in (space.reading(address + 1, PAGE), space.writing(address + PAGE - 1, b"ab")):
+        with pytest.raises(WouldBlock):
+            copy.nowait()
+    assert space.writing(address + PAGE - 1, b"ab").blocking() == 2
+    assert space.reading(address, 2 * PAGE).nowait() == bytes(PAGE - 1) + b"ab" + bytes(PAGE - 1)
+    assert space.writing(address, b"c").nowait() == 1
+    assert space.reading(address, 1).blocking() == b"c"
+    space.close()
+
+
+def test_a_copy_goes_over_attachments_that_follow_each_other(segments: dict[int, Segment]) -> None:
+    space = AddressSpace(lambda _: None)
+    first, second = (space.attach(segments[pages], 0, 0) for pages in (1, 2))
+    assert second == first + PAGE
+    data = bytes(range(1, 251)) * 40
+    assert space.writing(first + 5, data).blocking() == len(data)
+    found = space.reading(first + 5, 4 * PAGE).nowait()
+    inside = PAGE - 7 - 5  # behind its segment a page holds zeros
+    assert found[:inside] == data[:inside]
+    assert found[inside : inside + 7] == bytes(7)
+    assert found[inside + 7 : len(data)] == data[inside + 7 :]
+    assert len(found) == 3 * PAGE - 5
+    space.close()
+
+
+def test_what_a_thread_copies_stays_attached_until_the_copy_is_done(segment: Segment) -> None:
+    memory = segment.attach()
+    with memory._kept():
+        memory.detach()
+        assert segment.status().nattch == 1
+    assert segment.status().nattch == 0
+    memory.detach()
+    with pytest.raises(SynosError) as caught:
+        memory.read_blocking(0, 1)
+    assert caught.value.errno == errno.EFAULT

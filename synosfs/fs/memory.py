@@ -5,16 +5,19 @@ write that reaches one is short. Its size is 0, so that what copies trees leaves
 """
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from errno import EFAULT, EIO
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs.node import Attributes, Handle, Node, Who
 from synosfs.fs.session import open_caller
 from synosfs.fs.tables import columns
 from synosfs.host import abi
+from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
+from synosfs.process.accounts import Account
 from synosfs.process.table import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Request
@@ -44,13 +47,13 @@ class _Memory(Handle):
     """What is attached when it is read or written, not when it was opened. ESRCH when the process has ended."""
 
     def __init__(self, kernel: Kernel, caller: Caller) -> None:
-        self._dispatcher = kernel.dispatcher
+        self._kernel = kernel
         self._caller = caller
 
     async def read(self, offset: int, size: int) -> bytes:
         self._caller.check()
         try:
-            return self._caller.address_space.read(offset, size)
+            return await copied(self._kernel, self._caller, offset, size)
         except SynosError as error:
             raise _as_file(error) from None
 
@@ -58,9 +61,28 @@ class _Memory(Handle):
         self._caller.check()
         request = Request("process_vm_writev", [self._caller.process.pid, data, offset])
         try:
-            return (await self._dispatcher.called(self._caller, request)).ret
+            return (await self._kernel.dispatcher.called(self._caller, request)).ret
         except SynosError as error:
             raise _as_file(error) from None
+
+
+async def copied(kernel: Kernel, caller: Caller, address: int, size: int) -> bytes:
+    """What the caller's address space has there: as process_vm_readv(2), and no call."""
+    space = caller.address_space
+    try:
+        return space.read_nowait(address, size)
+    except WouldBlock:
+        copy = space.reading(address, size).blocking
+        return await apart(kernel, caller.process.account, caller.credentials, copy)
+
+
+async def apart(kernel: Kernel, account: Account, credentials: Credentials, copy: Callable[[], bytes]) -> bytes:
+    """A copy for who only looks, in a thread. It counts among its user's calls that wait."""
+    account.charge("waiting")
+    try:
+        return await kernel.parking.watch(credentials, copy)
+    finally:
+        account.give_back("waiting")
 
 
 def _as_file(error: SynosError) -> SynosError:

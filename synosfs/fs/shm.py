@@ -14,13 +14,15 @@ Looking leaves a trace that the host gives no way around: atime, dtime, and its 
 import stat
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EIDRM, EINVAL, ENOENT, ENOSPC
 from functools import partial
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs import sysv
 from synosfs.fs.ctl import CtlFile
+from synosfs.fs.memory import apart, copied
 from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
 from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
@@ -95,29 +97,30 @@ class _Look(Handle):
         shmid = self._segment.shmid
         try:
             self._kernel.ipc.was("shm_used", shmid, self._segment.status_any().lpid)
-            with rights.acting_as(self._credentials):
-                attached = self._segment.attach(readonly=True)
+            if self._size <= sysv_shm.AT_ONCE:
+                with rights.acting_as(self._credentials), suppress(WouldBlock):
+                    return self._segment.read_nowait(offset, size)
+            assert self.account is not None
+            read = partial(self._segment.read_blocking, offset, size)
+            return await apart(self._kernel, self.account, self._credentials, read)
         except SynosError as error:
             if error.errno == EINVAL:
                 raise SynosError(EIDRM, f"segment {shmid} was removed") from None
             raise
-        try:
-            return attached.read(offset, size)
-        finally:
-            attached.detach()
 
 
 class _Endpoint(Handle):
     """Takes part: attached with the caller's rights from open to close, in an address space of its own."""
 
     def __init__(self, kernel: Kernel, caller: Caller, address: int) -> None:
-        self._dispatcher = kernel.dispatcher
+        self._kernel = kernel
         self._caller = caller
         self._address = address
         self._memory = next(iter(caller.address_space)).memory
 
     async def read(self, offset: int, size: int) -> bytes:
-        return self._memory.read(offset, size)
+        within = self._memory.within(offset, size)
+        return await copied(self._kernel, self._caller, self._address + offset, within)
 
     async def write(self, offset: int, data: bytes) -> int:
         room = self._memory.size - offset
@@ -125,10 +128,10 @@ class _Endpoint(Handle):
             raise SynosError(ENOSPC, f"segment {self._memory.shmid} ends at byte {self._memory.size}")
         piece = data if len(data) <= room else data[:room]
         request = Request("process_vm_writev", [self._caller.process.pid, piece, self._address + offset])
-        return (await self._dispatcher.called(self._caller, request)).ret
+        return (await self._kernel.dispatcher.called(self._caller, request)).ret
 
     async def close(self) -> None:
-        await self._dispatcher.call(self._caller, Request("shmdt", [self._address]))
+        await self._kernel.dispatcher.call(self._caller, Request("shmdt", [self._address]))
 
 
 async def _attached(kernel: Kernel, caller: Caller, shmid: int) -> _Endpoint:

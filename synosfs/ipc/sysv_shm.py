@@ -5,16 +5,21 @@ calling thread's credentials, and an id that is gone is the host's EINVAL. ``Seg
 at an address that only this layer knows, and gives an ``Attached``, which reads and writes the bytes until it is
 detached.
 
-The daemon's address space is one for all callers: ``attach`` keeps within its part of it (ENOMEM).
+The daemon's address space is one for all callers: ``attach`` keeps within its part of it (ENOMEM). Whoever copies in a
+thread, the memory stays where it is until the copy is done, though it be detached meanwhile.
+
+The host gives memory back page by page, with a segment's removal or last detach (0.2 s a GiB): what does that to a
+segment above ``AT_ONCE`` bytes runs in a thread.
 """
 
 import errno
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import shm as host_shm
 from synosfs.host.abi import (
     IPC_INFO,
@@ -35,6 +40,9 @@ from synosfs.ipc.sysv import Limits, in_its_slot, new_perm, refuse_private, tabl
 #: bytes (the address space has 128 TiB; a segment without reservation may claim any size).
 _MOST_ATTACHED = 32_768
 _MOST_BYTES = 64 << 40
+
+#: A segment up to this size is removed, unlocked or detached at once: 256 pages, 0.1 ms.
+AT_ONCE = 1 << 20
 
 
 class SegmentStatus(NamedTuple):
@@ -79,6 +87,25 @@ class Segment:
                 raise
         return Attached(self.shmid, address, size, readonly)
 
+    def read_nowait(self, offset: int, size: int) -> bytes:
+        """Bytes of it, attached for that long. WouldBlock: they are not in memory, or it is above ``AT_ONCE`` bytes."""
+        attached = self.attach(readonly=True)
+        try:
+            wanted = attached.within(offset, size)
+            if wanted and (attached.size > AT_ONCE or not attached.is_resident(offset, wanted)):
+                raise WouldBlock(errno.EAGAIN, f"pages of segment {self.shmid} are not in memory")
+            return attached.read_nowait(offset, wanted) if wanted else b""
+        finally:
+            attached.detach()
+
+    def read_blocking(self, offset: int, size: int) -> bytes:
+        """As ``read_nowait``, of any segment."""
+        attached = self.attach(readonly=True)
+        try:
+            return attached.read_blocking(offset, size)
+        finally:
+            attached.detach()
+
     def status(self) -> SegmentStatus:
         """shmctl(IPC_STAT): EACCES without read permission."""
         buffer = SHMID_DS.buffer()
@@ -100,6 +127,11 @@ class Segment:
         """shmctl(IPC_RMID): at once when nobody has it attached, else with the last detach. EPERM, EINVAL."""
         self._control(IPC_RMID)
 
+    def remove_blocking(self) -> None:
+        """As ``remove``, for one of any size."""
+        with explaining(_CONTROL, shmid=self.shmid):
+            host_shm.shmctl_blocking(self.shmid, IPC_RMID)
+
     def lock(self) -> None:
         """shmctl(SHM_LOCK): keep it out of swap. EPERM: not the owner; ENOMEM: above RLIMIT_MEMLOCK of the daemon."""
         self._control(SHM_LOCK)
@@ -108,67 +140,128 @@ class Segment:
         """shmctl(SHM_UNLOCK). EPERM: not the owner."""
         self._control(SHM_UNLOCK)
 
+    def unlock_blocking(self) -> None:
+        """As ``unlock``, for one of any size."""
+        with explaining(_CONTROL, shmid=self.shmid):
+            host_shm.shmctl_blocking(self.shmid, SHM_UNLOCK)
+
     def _control(self, command: int, buffer: Any = None) -> None:
         with explaining(_CONTROL, shmid=self.shmid):
             host_shm.shmctl(self.shmid, command, buffer)
 
 
 class _Tally:
-    """How much of the daemon's address space is segments. Used from the trio thread only."""
+    """How much of the daemon's address space is segments; any thread may count, with the lock."""
 
-    count = 0
-    size = 0
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+        self.size = 0
 
 
 _attached = _Tally()
 
 
 class Attached:
-    """One attachment of a segment to the daemon. ``size`` is the segment's, in bytes; 0 once it is detached."""
+    """One attachment of a segment to the daemon. ``size`` is the segment's, in bytes.
+
+    The ``*_nowait`` ones are for what ``is_resident``, ``within`` the segment, in the thread that detaches; the others
+    for any thread.
+    """
 
     def __init__(self, shmid: int, address: int, size: int, readonly: bool) -> None:
         self.shmid = shmid
         self.size = size
         self.readonly = readonly
         self._address = address
-        _attached.count += 1
-        _attached.size += size
+        self._detached = False
+        self._copies = 0
+        with _attached.lock:
+            _attached.count += 1
+            _attached.size += size
 
-    def read(self, offset: int, size: int) -> bytes:
-        """The bytes from ``offset`` on, up to the segment's end. EIO: the host has no page for them."""
-        size = min(size, self.size - offset)
-        if offset < 0 or size <= 0:
-            return b""
-        with self._no_page_is_eio():
-            return host_shm.read(self._address + offset, size)
+    def within(self, offset: int, size: int) -> int:
+        """How many of the bytes from ``offset`` on are before the segment's end."""
+        return max(0, min(size, self.size - offset)) if offset >= 0 else 0
 
-    def write(self, offset: int, data: bytes) -> int:
-        """Write up to the segment's end; how many bytes. EACCES: attached read-only; EIO: the host has no page."""
-        if self.readonly:
-            raise SynosError(errno.EACCES, f"segment {self.shmid} was attached with SHM_RDONLY")
-        room = self.size - offset
-        if offset < 0 or room <= 0:
-            return 0
-        with self._no_page_is_eio():
-            return host_shm.write(self._address + offset, data if len(data) <= room else data[:room])
+    def is_resident(self, offset: int, size: int) -> bool:
+        """Whether the host has these bytes in memory, so that copying them takes nothing but that."""
+        return host_shm.is_resident(self._address + offset, size)
+
+    def read_nowait(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on. EIO: the host has no page for them."""
+        try:
+            return host_shm.read_nowait(self._address + offset, size)
+        except SynosError as error:
+            raise self._explained(error) from None
+
+    def read_blocking(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on, up to the segment's end. EFAULT: it is detached; EIO."""
+        with self._kept():
+            try:
+                return host_shm.read_blocking(self._address + offset, self.within(offset, size))
+            except SynosError as error:
+                raise self._explained(error) from None
+
+    def write_nowait(self, offset: int, data: bytes) -> int:
+        """Write; how many bytes. EIO: the host has no page."""
+        try:
+            return host_shm.write_nowait(self._address + offset, data)
+        except SynosError as error:
+            raise self._explained(error) from None
+
+    def write_blocking(self, offset: int, data: bytes) -> int:
+        """Write up to the segment's end; how many bytes. EACCES: attached read-only; EFAULT: it is detached; EIO."""
+        with self._kept():
+            try:
+                return host_shm.write_blocking(self._address + offset, self._writable(offset, data))
+            except SynosError as error:
+                raise self._explained(error) from None
 
     def detach(self) -> None:
-        """shmdt(2), once; again is nothing."""
-        if self._address:
+        """shmdt(2), once; again is nothing. Where a thread still copies, it is that thread that does it at its end."""
+        with _attached.lock:
+            last = not self._detached and not self._copies
+            self._detached = True
+        if last:
+            self._unmap()
+
+    def _writable(self, offset: int, data: bytes) -> bytes:
+        if self.readonly:
+            raise SynosError(errno.EACCES, f"segment {self.shmid} was attached with SHM_RDONLY")
+        room = self.within(offset, len(data))
+        return data if len(data) <= room else data[:room]
+
+    def _unmap(self) -> None:
+        if self.size <= AT_ONCE:
             host_shm.shmdt(self._address)
+        else:
+            host_shm.shmdt_blocking(self._address, self.size)
+        with _attached.lock:
             _attached.count -= 1
             _attached.size -= self.size
-            self._address = self.size = 0
 
     @contextmanager
-    def _no_page_is_eio(self) -> Iterator[None]:
-        """The host says EFAULT of its own buffer, which is none of the caller's."""
+    def _kept(self) -> Iterator[None]:
+        """Attached for the length of the body: other maps of the daemon's could come to be at the address."""
+        with _attached.lock:
+            if self._detached:
+                raise SynosError(errno.EFAULT, f"segment {self.shmid} was detached meanwhile")
+            self._copies += 1
         try:
             yield
-        except SynosError as error:
-            if error.errno != errno.EFAULT:
-                raise
-            raise SynosError(errno.EIO, f"the host has no memory for this page of segment {self.shmid}") from None
+        finally:
+            with _attached.lock:
+                self._copies -= 1
+                last = self._detached and not self._copies
+            if last:
+                self._unmap()
+
+    def _explained(self, error: SynosError) -> SynosError:
+        """The host says EFAULT of its own buffer, which is none of the caller's."""
+        if error.errno != errno.EFAULT:
+            return error
+        return SynosError(errno.EIO, f"the host has no memory for this page of segment {self.shmid}")
 
 
 # Why the host said no, in the man pages' words. One errno can have several causes: the sentence names each of them.

@@ -8,12 +8,17 @@ none.
 
 import errno
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
-from synosfs.errors import SynosError
+import trio
+
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.host.abi import SHM_EXEC, SHM_RDONLY, SHM_REMAP, SHM_RND
-from synosfs.ipc.sysv_shm import Attached, Segment
+from synosfs.host.thread import leave_apart, run_apart
+from synosfs.ipc.sysv_shm import AT_ONCE, Attached, Segment
 from synosfs.process.accounts import Account
 
 #: Where x86-64 Linux places maps: the lowest free place from here on is taken when the caller asks for none.
@@ -42,6 +47,77 @@ class Attachment:
     end: int
     memory: Attached
     flags: int
+
+
+class Piece(NamedTuple):
+    """A part of what is read or written: ``size`` bytes of one attachment, of which its segment has the first ``had``;
+    zeros follow.
+    """
+
+    memory: Attached
+    offset: int
+    size: int
+    had: int
+
+
+class _Copy:
+    """A copy from or to attached memory, of pieces that follow each other.
+
+    It is made at once, in the trio thread (``nowait``: WouldBlock where a page is not in memory), or in any thread
+    (``blocking``).
+    """
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = pieces
+
+    def _resident_only(self) -> None:
+        for memory, offset, _, had in self._pieces:
+            if had and not memory.is_resident(offset, had):
+                raise WouldBlock(errno.EAGAIN, f"pages of segment {memory.shmid} are not in memory")
+
+
+class Reading(_Copy):
+    """Gives the bytes; fewer where the host has no page."""
+
+    def nowait(self) -> bytes:
+        self._resident_only()
+        return self._read(Attached.read_nowait)
+
+    def blocking(self) -> bytes:
+        return self._read(Attached.read_blocking)
+
+    def _read(self, read: Callable[[Attached, int, int], bytes]) -> bytes:
+        found = []
+        for memory, offset, size, had in self._pieces:
+            data = read(memory, offset, had) if had else b""
+            found.append(data if len(data) < had else data.ljust(size, b"\0"))
+            if len(data) < had:
+                break
+        return found[0] if len(found) == 1 else b"".join(found)
+
+
+class Writing(_Copy):
+    """Gives how many bytes were written; fewer where the host has no page."""
+
+    def __init__(self, pieces: Sequence[Piece], data: bytes) -> None:
+        super().__init__(pieces)
+        self._data = data
+
+    def nowait(self) -> int:
+        self._resident_only()
+        return self._write(Attached.write_nowait)
+
+    def blocking(self) -> int:
+        return self._write(Attached.write_blocking)
+
+    def _write(self, write: Callable[[Attached, int, bytes], int]) -> int:
+        done = 0
+        for memory, offset, size, had in self._pieces:
+            written = write(memory, offset, self._data[done : done + had]) if had else 0
+            if written < had:
+                return done + written
+            done += size
+        return done
 
 
 class AddressSpace:
@@ -98,49 +174,80 @@ class AddressSpace:
             self._full_to = start + size
         return start
 
-    def detach(self, address: int) -> None:
-        """shmdt(2). EINVAL: nothing is attached at this very address."""
+    def detach(self, address: int) -> trio.Event | None:
+        """shmdt(2). EINVAL: nothing is attached at this very address. What is large goes in a thread: the event says
+        when it has.
+        """
         index = self._after(address) - 1
         if index < 0 or self._attachments[index].address != address:
             raise SynosError(errno.EINVAL, f"no segment is attached at {address & (1 << 64) - 1:#x}")
         attachment = self._attachments.pop(index)
         self._full_to = min(self._full_to, max(attachment.address, BASE))
-        attachment.memory.detach()
         self._give_back()
         self.used(attachment.memory.shmid)
+        if attachment.memory.size > AT_ONCE:
+            return run_apart(attachment.memory.detach)
+        attachment.memory.detach()
+        return None
 
-    def read(self, address: int, size: int) -> bytes:
-        """The bytes from ``address`` on, up to the first that is not attached. EFAULT when that is the first of all."""
-        pieces = []
-        while size > 0 and (attachment := self._at(address)):
-            within = min(size, attachment.end - address)
-            piece = attachment.memory.read(address - attachment.address, within)
-            pieces.append(piece.ljust(within, b"\0"))
-            address += within
-            size -= within
+    def read_nowait(self, address: int, size: int) -> bytes:
+        """As ``reading`` gives it, at once; else WouldBlock."""
+        if (attachment := self._at(address)) is not None:
+            offset, memory = address - attachment.address, attachment.memory
+            if 0 < size <= memory.size - offset and memory.is_resident(offset, size):
+                return memory.read_nowait(offset, size)
+        return self.reading(address, size).nowait()
+
+    def write_nowait(self, address: int, data: bytes) -> int:
+        """As ``writing`` does it, at once; else WouldBlock."""
+        if (attachment := self._at(address)) is not None and not attachment.memory.readonly:
+            offset, memory = address - attachment.address, attachment.memory
+            if 0 < len(data) <= memory.size - offset and memory.is_resident(offset, len(data)):
+                return memory.write_nowait(offset, data)
+        return self.writing(address, data).nowait()
+
+    def reading(self, address: int, size: int) -> "Reading":
+        """Of the bytes from ``address`` on, up to the first that is not attached. EFAULT when that is the first of
+        all.
+        """
+        pieces = self._pieces(address, size, to_write=False)
         if size > 0 and not pieces:
             raise _unmapped(address)
-        return b"".join(pieces)
+        return Reading(pieces)
 
-    def write(self, address: int, data: bytes) -> int:
-        """Write from ``address`` on, up to the first byte that cannot be; how many. EFAULT when that is the
-        first of all.
+    def writing(self, address: int, data: bytes) -> "Writing":
+        """From ``address`` on, up to the first byte that cannot be written. EFAULT when that is the first of all.
 
         What is attached with SHM_RDONLY cannot be written.
         """
-        done = 0
-        while done < len(data) and (attachment := self._at(address + done)) and not attachment.memory.readonly:
-            within = min(len(data) - done, attachment.end - address - done)
-            attachment.memory.write(address + done - attachment.address, data[done : done + within])
-            done += within
-        if data and not done:
+        pieces = self._pieces(address, len(data), to_write=True)
+        if data and not pieces:
             raise _unmapped(address)
-        return done
+        return Writing(pieces, data)
 
     def close(self) -> None:
         """Detach all."""
-        while self._attachments:
-            self.detach(self._attachments[-1].address)
+        held = [attachment.memory for attachment in self._attachments]
+        self._attachments.clear()
+        for memory in held:
+            self._give_back()
+            self.used(memory.shmid)
+        if sum(memory.size for memory in held) > AT_ONCE:
+            leave_apart(partial(_detach_all, held))
+        else:
+            _detach_all(held)
+
+    def _pieces(self, address: int, size: int, *, to_write: bool) -> list[Piece]:
+        pieces = []
+        while size > 0 and (attachment := self._at(address)):
+            if to_write and attachment.memory.readonly:
+                break
+            within = min(size, attachment.end - address)
+            offset = address - attachment.address
+            pieces.append(Piece(attachment.memory, offset, within, attachment.memory.within(offset, within)))
+            address += within
+            size -= within
+        return pieces
 
     def _give_back(self) -> None:
         if self._account is not None:
@@ -195,6 +302,11 @@ def _start(address: int, flags: int) -> int:
 
 def _pages(size: int) -> int:
     return (size + _PAGE - 1) & -_PAGE
+
+
+def _detach_all(held: Iterable[Attached]) -> None:
+    for memory in held:
+        memory.detach()
 
 
 def _unmapped(address: int) -> SynosError:

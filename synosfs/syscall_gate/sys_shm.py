@@ -1,15 +1,17 @@
 """System V shared memory calls: shmget(2), shmat(2), shmdt(2), shmctl(2); and ftok(3), which makes keys."""
 
 import errno
+from functools import partial
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import abi
 from synosfs.ipc import sysv_key, sysv_shm
 from synosfs.ipc.sysv_shm import Segment, SegmentStatus
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import place_of
+from synosfs.syscall_gate.file_types import data_reply, place_of
 from synosfs.syscall_gate.record import MAX_DATA, Hexadecimal, Octal, Reply
-from synosfs.syscall_gate.waiting import OnAvatar
+from synosfs.syscall_gate.sys_pipe import done
+from synosfs.syscall_gate.waiting import OnAvatar, Until
 
 
 def sys_shmget(caller: Caller, key: int, size: int, flags: int) -> int:
@@ -20,23 +22,38 @@ def sys_shmat(caller: Caller, shmid: int, address: int, flags: int) -> int:
     return Hexadecimal(caller.address_space.attach(Segment(shmid), address, flags))
 
 
-def sys_shmdt(caller: Caller, address: int) -> int:
-    caller.address_space.detach(address)
-    return 0
+def sys_shmdt(caller: Caller, address: int) -> int | Until:
+    """Of a large one the answer comes when the host has detached it."""
+    detached = caller.address_space.detach(address)
+    if detached is None or caller.nonblock:
+        return 0
+
+    async def wait() -> int:
+        await detached.wait()
+        return 0
+
+    return Until(wait)
 
 
-def sys_process_vm_readv(caller: Caller, pid: int, size: int, address: int) -> Reply:
+def sys_process_vm_readv(caller: Caller, pid: int, size: int, address: int) -> Reply | OnAvatar:
     """What is attached in the caller's own address space, up to the first byte that is not."""
     _own(caller, pid)
     if size < 0:
         raise SynosError(errno.EINVAL, f"size {size} is negative")
-    data = caller.address_space.read(address, min(size, MAX_DATA))
-    return Reply(len(data), data=data)
+    space, size = caller.address_space, min(size, MAX_DATA)
+    try:
+        return data_reply(space.read_nowait(address, size))
+    except WouldBlock:
+        return OnAvatar(space.reading(address, size).blocking, finish=data_reply)
 
 
-def sys_process_vm_writev(caller: Caller, pid: int, data: bytes, address: int) -> int:
+def sys_process_vm_writev(caller: Caller, pid: int, data: bytes, address: int) -> int | OnAvatar:
     _own(caller, pid)
-    return caller.address_space.write(address, data)
+    space = caller.address_space
+    try:
+        return space.write_nowait(address, data)
+    except WouldBlock:
+        return OnAvatar(space.writing(address, data).blocking)
 
 
 def _own(caller: Caller, pid: int) -> None:
@@ -44,7 +61,9 @@ def _own(caller: Caller, pid: int) -> None:
         raise SynosError(errno.EPERM, f"this is for the caller's own memory; that of another is proc/{pid}/mem")
 
 
-def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int | None, mode: int | None) -> int | Reply:
+def sys_shmctl(
+    caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int | None, mode: int | None
+) -> int | Reply | OnAvatar:
     segment = Segment(shmid)
     match cmd:
         case abi.IPC_STAT:
@@ -58,10 +77,14 @@ def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int |
         case abi.IPC_SET:
             segment.set(*caller.user_namespace.given(uid, gid), mode)
         case abi.IPC_RMID:
+            if _is_large(segment):
+                return OnAvatar(partial(done, segment.remove_blocking))
             segment.remove()
         case abi.SHM_LOCK:
             segment.lock()
         case abi.SHM_UNLOCK:
+            if _is_large(segment):
+                return OnAvatar(partial(done, segment.unlock_blocking))
             segment.unlock()
         case _:
             raise SynosError(errno.EINVAL, f"shmctl has no command {cmd}")
@@ -71,6 +94,11 @@ def sys_shmctl(caller: Caller, shmid: int, cmd: int, uid: int | None, gid: int |
 def sys_ftok(caller: Caller, path: str, project: int) -> OnAvatar:
     place = place_of(caller)
     return OnAvatar(lambda: Hexadecimal(sysv_key.ftok(place, path, project)))
+
+
+def _is_large(segment: Segment) -> bool:
+    """Whether it takes the host long to go over its pages."""
+    return segment.status_any().segsz > sysv_shm.AT_ONCE
 
 
 def _fields(caller: Caller, status: SegmentStatus) -> dict[str, int]:
