@@ -52,7 +52,7 @@ def resolve(path: str) -> str:
 def mounted(path: str) -> Mount | None:
     """What is mounted on exactly this path, the topmost if several are; None when it is not a mount point."""
     found = None
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in _mount_table():
         # proc(5): id parent major:minor root mountpoint options [optional...] - fstype source superoptions
         before, _, after = line.partition(" - ")
         if _unescape(before.split(" ")[4]) == path:
@@ -64,7 +64,7 @@ def mounted(path: str) -> Mount | None:
 def device(path: str) -> int:
     """The device number (st_dev) of what is mounted on exactly this path; -1 when nothing is."""
     number = -1
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in _mount_table():
         _, _, major_minor, _, point, *_ = line.split(" ")
         if _unescape(point) == path:
             number = os.makedev(*map(int, major_minor.split(":")))
@@ -212,6 +212,18 @@ def _user_allow_other() -> bool:
     with suppress(OSError):
         return any(line.partition("#")[0].strip() == "user_allow_other" for line in _FUSE_CONF.read_text().splitlines())
     return False
+
+
+def _mount_table() -> list[str]:
+    """ENOENT: /proc is not there, or shows a pid namespace that this process is not in."""
+    try:
+        return Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        raise SynosError(
+            errno.ENOENT,
+            "/proc does not show this process: it is not mounted, or is that of another pid namespace; "
+            "mount the namespace's own: mount -t proc proc /proc",
+        ) from None
 
 
 def _unescape(text: str) -> str:

@@ -357,6 +357,22 @@ def test_a_daemon_refuses_to_start_with_the_proc_of_another_pid_namespace(tmp_pa
     (tmp_path / "mnt").mkdir()
     done = run("unshare", "--pid", "--fork", "--kill-child", SYNOSFS, str(tmp_path / "mnt"))
     assert_refused(done, "/proc is that of another pid namespace.*--mount-proc")
+    assert not os.path.ismount(tmp_path / "mnt")
+
+
+#: Of a pid namespace that this process is not in, which lasts as long as its first process.
+PROC_OF_OTHERS = """
+mkfifo wait
+unshare --pid --fork --kill-child sh -c "mount -t proc proc /proc; echo > wait; sleep 60" > /dev/null 2>&1 &
+read x < wait"""
+
+
+@pytest.mark.parametrize("hide", ["mount -t tmpfs none /proc", PROC_OF_OTHERS], ids=["none", "of others"])
+def test_a_daemon_refuses_to_start_without_a_proc_that_shows_it(tmp_path: Path, hide: str) -> None:
+    (tmp_path / "mnt").mkdir()
+    script = f'cd {tmp_path}; {hide}\n{SYNOSFS} mnt; status=$?; [ -z "$!" ] || kill -9 $!; exit $status'
+    done = run("unshare", "--mount", "sh", "-c", script)
+    assert_refused(done, "/proc does not show this process.*mount -t proc proc /proc")
 
 
 # --- mount namespaces and roots
