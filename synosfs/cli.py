@@ -41,6 +41,8 @@ mount options (-o, separated by commas; may be repeated):
                         how much of the daemon one user may hold: open files, bytes of replies
                         and half records, descriptors, attached segments, waiting calls, bytes
                         in POSIX queues
+  receive=fast|plain    how requests are waited for; plain: by pyfuse3's own loop, which is
+                        slower (to find faults)
   nosuid nodev noexec   as in mount(8); also suid dev exec, sync async dirsync, atime noatime
   noauto nofail x-* ... words that fstab needs are accepted
 

@@ -69,7 +69,10 @@ _REFUSED = {
     "strictatime": "libfuse has no such flag; leave it out",
 }
 
-_KNOWN = (*FLAGS, *_SPOKEN_TO_OTHERS, *_REFUSED, "allow_other", "fsname", "receive", "confined", *LIMITS)
+#: The words that mean something here.
+HONOURED = (*sorted(FLAGS), "allow_other", "fsname", "receive", "confined", *LIMITS)
+
+_KNOWN = (*HONOURED, *_SPOKEN_TO_OTHERS, *_REFUSED)
 
 
 def parse_mount_words(mountpoint: str, source: str | None, words: Iterable[str]) -> MountOptions:

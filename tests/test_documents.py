@@ -1,4 +1,4 @@
-"""What documents say of limits is what the code has: neither goes on without the other."""
+"""What documents and ``--help`` say of options and limits is what the code has: neither goes on without the other."""
 
 import errno
 import re
@@ -7,12 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from command import synosfs
 
 from synosfs import options
 from synosfs.process import accounts
 from synosfs.process.accounts import KINDS, Limits
 
 _ROOT = Path(__file__).parent.parent
+_README = (_ROOT / "README.md").read_text()
 _SECURITY = (_ROOT / "docs/security.md").read_text()
 
 
@@ -60,3 +62,21 @@ def test_the_documented_share_of_queue_bytes_is_the_default(monkeypatch: pytest.
     for limit, share in ((resource.RLIM_INFINITY, default), (default, default // 2)):
         monkeypatch.setattr(accounts.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
         assert Limits().max_queue_bytes == share
+
+
+def test_each_mount_option_stands_in_the_help_and_in_the_readme() -> None:
+    told = synosfs("--help").stdout.split("mount options (")[1]
+    described = "\n".join(" ".join(cells) for cells in _rows(_README, "`-o`"))
+    for word in options.HONOURED:
+        assert re.search(rf"(?<![\w-]){word}(?![\w-])", told), f"--help says nothing of {word}"
+        assert re.search(rf"`{word}[=`]", described), f"the README says nothing of {word}"
+
+
+@pytest.mark.parametrize("name", ["confined", "receive"])
+def test_each_value_of_an_option_stands_in_the_help_and_in_the_readme(name: str) -> None:
+    told = re.search(rf"{name}=([\w|]+)", synosfs("--help").stdout)
+    assert told
+    [row] = [" ".join(cells) for cells in _rows(_README, "`-o`") if cells[0].startswith(f"`{name}=")]
+    for value in told[1].split("|"):
+        options.parse_mount_words("/m", None, [f"{name}={value}"])
+        assert value in re.findall(r"`(?:\w+=)?(\w+)`", row)
