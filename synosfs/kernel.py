@@ -1,8 +1,8 @@
 """Kernel: all that answers calls, and nothing of how they come in.
 
-It owns the processes, the blocked calls, the objects, the statistics, the dispatcher and those who look on, for as long
-as a mount lives. Doors (``fs``) bring calls in; ``caller`` and ``caller_for`` make who they act as, from what the
-host's kernel said and nothing else.
+It owns the processes, the blocked calls, what is watched, the objects, the statistics, the dispatcher and those who
+look on, for as long as a mount lives. Doors (``fs``) bring calls in; ``caller`` and ``caller_for`` make who they act
+as, from what the host's kernel said and nothing else.
 """
 
 import errno
@@ -19,6 +19,7 @@ from synosfs.syscall_gate.caller import Caller, Origin
 from synosfs.syscall_gate.dispatch import SyscallDispatcher
 from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.statistics import SyscallStatistics
+from synosfs.syscall_gate.watches import Watches
 
 
 class Kernel:
@@ -31,6 +32,7 @@ class Kernel:
         self.accounts = Accounts(limits)
         self.processes = ProcessTable(self.ipc, self.accounts)
         self.parking = Parking()
+        self.watches = Watches()
         self.statistics = SyscallStatistics()
         self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
         self.observers = self.dispatcher.observers
@@ -38,6 +40,7 @@ class Kernel:
 
     async def close(self) -> None:
         """Answer all who are blocked, and let go of every process."""
+        self.watches.close()
         await self.parking.close()
         self.processes.close()
 
@@ -70,6 +73,7 @@ class Kernel:
         return Caller(
             self.ipc,
             self.parking,
+            self.watches,
             process,
             tid,
             lent,

@@ -16,7 +16,7 @@ import trio
 from synosfs.errors import SynosError
 from synosfs.fs import observe, tree
 from synosfs.fs.interrupts import InterruptWatch, Waiter
-from synosfs.fs.node import Directory, TextFile
+from synosfs.fs.node import TextFile
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
 from synosfs.host import guard
@@ -25,7 +25,6 @@ from synosfs.kernel import Kernel
 from synosfs.mountpoint import device, mounted
 from synosfs.options import MountOptions
 from synosfs.process.accounts import Limits
-from synosfs.syscall_gate import watches
 from synosfs.syscall_gate.parking import Parking
 
 log = logging.getLogger(__name__)
@@ -71,11 +70,8 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         receiver = Receiver(interrupts.notice, partial(signal.setitimer, signal.ITIMER_REAL))
         signal.signal(signal.SIGALRM, receiver.rouse)
         stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)  # or it would end an interpreter that is ending
-        watched = watches.of(kernel.parking)
-        stack.callback(watched.close)
         stats = TextFile(lambda: observe.stats_text(kernel, operations.statistics()))
-        root = Directory({**tree.root(kernel).names, "stats": stats})
-        operations = Operations(root, receiver, watched, kernel.accounts)
+        operations = Operations(tree.root(kernel, stats), receiver, kernel.watches, kernel.accounts)
 
         await receiver.install(plain=options.plain_receive)
         _mount(operations, options)

@@ -6,7 +6,7 @@ from synosfs import __version__
 from synosfs.fs.tables import columns
 from synosfs.kernel import Kernel
 from synosfs.process.accounts import KINDS
-from synosfs.syscall_gate import table, watches
+from synosfs.syscall_gate import table
 
 _HELP = """\
 synosfs {version}: system calls by echo and cat, on this host's own IPC objects.
@@ -52,12 +52,12 @@ def help_text() -> str:
     return _HELP.format(version=__version__, calls=columns(("call", "what it does; [optional]"), rows))
 
 
-def stats_text(kernel: Kernel, door: Iterable[tuple[str, object]] = ()) -> str:
+def stats_text(kernel: Kernel, door: Iterable[tuple[str, object]]) -> str:
     """``stats``: the totals, the blocked callers, what the door has to say of itself, and a line a call; times in
     microseconds in the table.
     """
     totals, parking = kernel.statistics.totals(), kernel.parking.statistics()
-    watched = watches.of(kernel.parking).statistics()
+    watched = kernel.watches.statistics()
     lines = [
         f"total_calls {totals.total_calls}",
         f"ipc_calls {totals.ipc_calls}",

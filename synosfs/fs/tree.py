@@ -1,16 +1,14 @@
 """The tree: which name at the top leads to what."""
 
-from functools import partial
-
 from synosfs.fs import msgq, observe, pipes, sem, shm
-from synosfs.fs.node import Directory, TextFile
+from synosfs.fs.node import Directory, Node, TextFile
 from synosfs.fs.proc import Processes
 from synosfs.fs.syscall_file import SyscallFile
 from synosfs.kernel import Kernel
 
 
-def root(kernel: Kernel) -> Directory:
-    """The root of the mount."""
+def root(kernel: Kernel, stats: Node) -> Directory:
+    """The root of the mount. ``stats`` is of its maker, who knows the door too."""
     return Directory(
         {
             "syscall": SyscallFile(kernel),
@@ -20,6 +18,6 @@ def root(kernel: Kernel) -> Directory:
             "shm": shm.directory(kernel),
             "proc": Processes(kernel),
             "sem": sem.directory(kernel),
-            "stats": TextFile(partial(observe.stats_text, kernel)),
+            "stats": stats,
         }
     )

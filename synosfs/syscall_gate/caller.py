@@ -5,10 +5,9 @@ has come, whether anybody is still there to be answered) it answers behind ``Ori
 door it is.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from errno import EACCES, ESRCH
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from synosfs.errors import SynosError
 from synosfs.host.confinement import Confinement
@@ -20,8 +19,8 @@ from synosfs.process import identity
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.descriptors import DescriptorTable
 from synosfs.process.table import Process
-
-T = TypeVar("T")
+from synosfs.syscall_gate.readiness import Watchers
+from synosfs.syscall_gate.watches import Watches
 
 
 class Origin(Protocol):
@@ -33,18 +32,6 @@ class Origin(Protocol):
 
     def let_go(self) -> bool:
         """Whether the door has closed for this caller: it is not to wait any longer."""
-        ...
-
-
-class Watchers(Protocol):
-    """What a caller needs who waits for things that the host cannot poll (``parking.Parking``)."""
-
-    async def watch(self, credentials: Credentials, call: Callable[[], T]) -> T:
-        """Run a host call that blocks and takes nothing, in a thread of its own. Cancelling interrupts it."""
-        ...
-
-    def give_back(self, send: Callable[[], object]) -> None:
-        """Put back what had to be taken."""
         ...
 
 
@@ -64,6 +51,7 @@ class Caller:
 
     ipc: IPCManager
     parking: Watchers
+    watches: Watches
     process: Process
     tid: int
     credentials: Credentials

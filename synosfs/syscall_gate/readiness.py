@@ -36,7 +36,6 @@ from synosfs.ipc.posix_sem import Semaphore
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.process.descriptors import Description, held
-from synosfs.syscall_gate.caller import Watchers
 
 T = TypeVar("T")
 
@@ -55,6 +54,18 @@ def with_rights(credentials: Credentials, look: Callable[[], T]) -> T:
     """Look with these rights, from where none are lent."""
     with rights.acting_as(credentials):
         return look()
+
+
+class Watchers(Protocol):
+    """What it takes to wait for what the host cannot poll (``parking.Parking``)."""
+
+    async def watch(self, credentials: Credentials, call: Callable[[], T]) -> T:
+        """Run a host call that blocks and takes nothing, in a thread of its own. Cancelling interrupts it."""
+        ...
+
+    def give_back(self, send: Callable[[], object]) -> None:
+        """Put back what had to be taken."""
+        ...
 
 
 class Watch(NamedTuple):

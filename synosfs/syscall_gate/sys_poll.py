@@ -11,7 +11,6 @@ from synosfs.errors import SynosError, WouldBlock
 from synosfs.ipc.sysv_msg import MessageQueue
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.process.descriptors import MOST_DESCRIPTORS, Description, held
-from synosfs.syscall_gate import watches
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.readiness import (
     ALWAYS,
@@ -85,7 +84,7 @@ class _Poll:
         raise WouldBlock(EINVAL, "nothing is ready")
 
     async def wait(self) -> Reply:
-        registry = watches.of(self._caller.parking)
+        registry = self._caller.watches
         with ExitStack() as while_waiting:
             for thing in self._polled.values():
                 if thing.description is not None:

@@ -22,13 +22,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from errno import EAGAIN, EIO
 from functools import partial
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import trio
 
 from synosfs.errors import SynosError
 from synosfs.host.credentials import Credentials
-from synosfs.syscall_gate.caller import Watchers
 from synosfs.syscall_gate.readiness import Watch, with_rights
 
 log = logging.getLogger(__name__)
@@ -273,14 +271,3 @@ def _failure(error: Exception) -> SynosError:
         return SynosError(error.errno or EIO, str(error))
     log.error("a watch fails for a reason of our own", exc_info=error)
     return SynosError(EIO, f"an error of synosfs itself ({type(error).__name__}); its log tells more")
-
-
-_OF_KERNEL: WeakKeyDictionary[Watchers, Watches] = WeakKeyDictionary()
-
-
-def of(parking: Watchers) -> Watches:
-    """The watches of the kernel that this belongs to."""
-    watches = _OF_KERNEL.get(parking)
-    if watches is None:
-        watches = _OF_KERNEL[parking] = Watches()
-    return watches
