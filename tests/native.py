@@ -27,6 +27,11 @@ class Result(NamedTuple):
     message: str = ""
 
 
+def outcome(result: Result) -> object:
+    """The name of its errno, or what it returned."""
+    return result.errno or result.ret
+
+
 def checked(result: int) -> int:
     if result == -1:
         number = ctypes.get_errno()

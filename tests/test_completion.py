@@ -7,22 +7,13 @@ from functools import partial
 
 import pytest
 import trio
+from here import caller_here
 from native_msg import CONSTANTS, msgctl, msgget, msgrcv
 
 from synosfs.host.thread import install_interrupt_handler
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.observers import Completed
 from synosfs.syscall_gate.record import Reply, Request
-
-
-class Here:
-    """The ``Origin`` of this process: nobody interrupts it."""
-
-    def was_interrupted(self) -> bool:
-        return False
-
-    def let_go(self) -> bool:
-        return False
 
 
 @pytest.fixture
@@ -35,7 +26,7 @@ async def kernel(nothing_left: None) -> AsyncIterator[Kernel]:
 
 @pytest.fixture
 async def call(kernel: Kernel) -> Callable[..., object]:
-    caller = kernel.caller(os.getpid(), os.geteuid(), os.getegid(), Here())
+    caller = caller_here(kernel)
 
     async def make(name: str, *args: object, **kwargs: object) -> Reply:
         return await kernel.dispatcher.call(caller, Request(name, list(args), dict(kwargs)))

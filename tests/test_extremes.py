@@ -3,13 +3,13 @@ fail for a reason of the daemon's own.
 """
 
 import errno
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from here import caller_here
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from native_msg import CONSTANTS, msgctl, msgget
@@ -21,16 +21,6 @@ from synosfs.kernel import Kernel
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.codecs import JSON, MSGPACK, TEXT, RequestStream, encode
 from synosfs.syscall_gate.record import Bare, Reply, Request
-
-
-class Here:
-    """The ``Origin`` of this process."""
-
-    def was_interrupted(self) -> bool:
-        return False
-
-    def let_go(self) -> bool:
-        return False
 
 
 def nested(depth: int) -> list:
@@ -91,7 +81,7 @@ REMOVE = {
 
 
 async def answer(kernel: Kernel, request: Request) -> Reply:
-    caller = kernel.caller(os.getpid(), os.geteuid(), os.getegid(), Here())
+    caller = caller_here(kernel)
     caller.nonblock = True
     with trio.fail_after(30):
         return await kernel.dispatcher.call(caller, request)
@@ -153,7 +143,7 @@ def test_any_mixture_is_answered(ipc_namespace: None, name: str, args: list, kwa
 
 async def test_replies_earned_before_a_bad_request_are_not_lost(kernel: Kernel) -> None:
     queue = msgget(0, 0o600)
-    caller = kernel.caller(os.getpid(), os.geteuid(), os.getegid(), Here())
+    caller = caller_here(kernel)
     bad = [Request("msgrcv", [queue, nested(900)]), Request("msgrcv", [10**4000]), Request("getpid", [], {}, -1)]
     turn = kernel.dispatcher.turn(caller)
     replies = await kernel.dispatcher.run_all(caller, [Request("getpid"), *bad, Request("getpid")], turn)
