@@ -14,10 +14,13 @@ from synosfs.host.credentials import Credentials
 from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.accounts import Accounts, Limits
+from synosfs.process.refusals import Refusal, Refusals
 from synosfs.process.table import Process, ProcessTable
+from synosfs.syscall_gate import text
 from synosfs.syscall_gate.caller import Caller, Origin
 from synosfs.syscall_gate.dispatch import SyscallDispatcher
 from synosfs.syscall_gate.parking import Parking
+from synosfs.syscall_gate.record import Reply
 from synosfs.syscall_gate.statistics import SyscallStatistics
 from synosfs.syscall_gate.watches import Watches
 
@@ -31,6 +34,7 @@ class Kernel:
         self.ipc = IPCManager()
         self.accounts = Accounts(limits)
         self.processes = ProcessTable(self.ipc, self.accounts)
+        self._refusals = Refusals()
         self.parking = Parking()
         self.watches = Watches()
         self.statistics = SyscallStatistics()
@@ -126,16 +130,54 @@ class Kernel:
             raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
         return effective(process.pid, ids.uids[1], ids.gids[1])
 
+    def refused(self, tid: int, uid: int, error: SynosError, *, of_program: bool) -> None:
+        """An operation on a file has failed that would have changed something. The reason is the last reply of the
+        thread's process, and of its parent: a shell sees why its ``rm`` failed. The parent is one of the same session,
+        ids and confinement; with ``of_program``, and where the process has executed a program. Nobody begins to take
+        part by this.
+        """
+        reply = text.render(Reply(-1, errno=error.errno, message=error.message))
+        try:
+            pid = procfs.thread_group(tid)
+            own = procfs.stat(pid)
+            self._tell(pid, Refusal(own.start_time, uid, reply))
+            if own.ppid and not (of_program and own.is_copy):
+                parent = procfs.stat(own.ppid)
+                if parent.session == own.session and _are_alike(pid, own.ppid):
+                    self._tell(own.ppid, Refusal(parent.start_time, uid, reply))
+        except OSError:
+            pass  # it has ended, or there is no descriptor left to look with
+
+    def _tell(self, pid: int, refusal: Refusal) -> None:
+        process = self.processes.find(pid)
+        if process is not None:
+            process.remember(refusal.reply, refusal.uid)
+        else:
+            self._refusals.remember(pid, refusal)
+
     def last_reply(self, tid: int, uid: int) -> bytes:
         """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has.
 
         Only its own user's: what root's shell was told is not for a child that has given up root, nor for one in a
         sandbox that the shell is not in.
         """
-        for process in self.processes.ancestry(tid):
-            if process.last_reply is not None and uid in (process.last_reply_uid, 0):
-                return process.last_reply if equally_confined(process.pid, tid) else b""
+        try:
+            for pid in procfs.ancestors(tid):
+                process = self.processes.find(pid)
+                if process is not None and process.last_reply is not None:
+                    reply = process.last_reply if uid in (process.last_reply_uid, 0) else None
+                else:
+                    reply = self._refusals.of(pid, uid)
+                if reply is not None:
+                    return reply if equally_confined(pid, tid) else b""
+        except ProcessLookupError:
+            pass
         return b""
+
+
+def _are_alike(pid: int, parent: int) -> bool:
+    one, other = credentials.identifiers(pid), credentials.identifiers(parent)
+    return one[2:] == other[2:] and equally_confined(pid, parent)
 
 
 def _is_privileged(who: Credentials) -> bool:

@@ -71,7 +71,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         signal.signal(signal.SIGALRM, receiver.rouse)
         stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)  # or it would end an interpreter that is ending
         stats = TextFile(lambda: observe.stats_text(kernel, operations.statistics()))
-        operations = Operations(tree.root(kernel, stats), receiver, kernel.watches, kernel.accounts)
+        operations = Operations(tree.root(kernel, stats), receiver, kernel)
 
         await receiver.install(plain=options.plain_receive)
         _mount(operations, options)

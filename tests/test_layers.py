@@ -65,7 +65,8 @@ ROOMS = {
     "fs.interrupts": room("errors syscall_gate mountpoint host.procfs", "os time trio"),
     "fs.proc": room("errors ipc process kernel host.credentials host.procfs", "time"),
     "fs.entries": room("process.accounts", "time pyfuse3"),
-    "fs.operations": room("errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
+    "fs.boundary": room("errors kernel", "pyfuse3"),
+    "fs.operations": room("errors ipc syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("errors", "os select time trio pyfuse3"),
     "mount": room(
         "errors options mountpoint kernel fs host process.accounts syscall_gate",

@@ -62,6 +62,10 @@ class Handle:
 
     #: The inode number that it has open for writing.
     written: int | None = None
+    #: Who opened it for writing, and is left the reason where a read or write fails.
+    who: Who | None = None
+    #: Whether that is for the door to do: a file whose every write has a reply leaves that.
+    leaves_reasons: ClassVar[bool] = True
     #: The bytes of a text that it keeps, and to whom they and the open file are charged.
     held: int = 0
     account: Account | None = None

@@ -1,23 +1,20 @@
 """The door: pyfuse3's operations, delegated to nodes and handles.
 
-Only this module and ``receive`` know FUSE. It translates numbers to nodes, attributes to pyfuse3's, and errors: a
-SynosError becomes its errno, and anything else, which would end the session loop, is logged and becomes EIO.
+It translates numbers to nodes and attributes to pyfuse3's; ``boundary`` translates errors, since only a FUSEError may
+leave an operation.
 """
 
 import errno
-import functools
-import inspect
 import itertools
-import logging
 import os
 import stat
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from synosfs.errors import SynosError
+from synosfs.fs.boundary import changes, changes_by_name, leave_reason, looks, looks_by_name, opens, told_of
 from synosfs.fs.entries import Listing, entry_attributes
 from synosfs.fs.inodes import ROOT, Inodes
 from synosfs.fs.interrupts import shown_inode
@@ -25,10 +22,7 @@ from synosfs.fs.node import FOREVER, Handle, Node, Who, writes
 from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
-from synosfs.process.accounts import Accounts
-from synosfs.syscall_gate.watches import Watches
-
-log = logging.getLogger(__name__)
+from synosfs.kernel import Kernel
 
 #: rename(2): the only flag that is honoured.
 _RENAME_NOREPLACE = 1
@@ -40,66 +34,25 @@ _NAME_MAX = 255
 _NAME_SPACES = (b"security.", b"system.", b"trusted.")
 
 
-def _boundary(operation: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """The errno boundary, and the count by which the receiver tells requests from interrupts."""
-    return _guarded(operation, by_name=False)
-
-
-def _by_name(operation: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """An operation on what a name led to. The kernel keeps many names, so the thing may be gone by now: upon ESTALE it
-    looks the name up again, and the caller is told ENOENT (``retry_estale`` in <linux/namei.h>). So no name is stale.
-    """
-    return _guarded(operation, by_name=True)
-
-
-def _guarded(operation: Callable[..., Any], *, by_name: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """``operation`` inside the boundary. pyfuse3 gives no argument by name, and packing none saves time."""
-    waits = inspect.iscoroutinefunction(operation)
-
-    @functools.wraps(operation)
-    async def guarded(self: "Operations", inode: int, *args: Any) -> Any:
-        self.receiver.handled += 1
-        try:
-            return await operation(self, inode, *args) if waits else operation(self, inode, *args)
-        except Exception as error:
-            told = _told(operation.__name__, error)
-            if by_name and told.errno == errno.ENOENT and self._inodes[inode].is_kept:
-                raise FUSEError(errno.ESTALE) from None
-            raise told from None
-
-    return guarded
-
-
-def _told(operation: str, error: Exception) -> FUSEError:
-    """What the kernel is told of an error; what is not the caller's doing is logged."""
-    if isinstance(error, SynosError):
-        return FUSEError(error.errno)
-    if isinstance(error, OSError):  # the daemon's own want: descriptors, memory, rights
-        log.warning("%s: %s", operation, error)
-        return FUSEError(error.errno or errno.EIO)
-    log.error("%s failed", operation, exc_info=error)  # a bug of ours must cost one request, not the mount
-    return FUSEError(errno.EIO)
-
-
 class Operations(pyfuse3.Operations):
     """One mount."""
 
     enable_acl = False
     supports_dot_lookup = False
 
-    def __init__(self, root: Node, receiver: Receiver, watches: Watches, accounts: Accounts) -> None:
+    def __init__(self, root: Node, receiver: Receiver, kernel: Kernel) -> None:
         super().__init__()
+        self.kernel = kernel
         self.receiver = receiver
-        self._accounts = accounts
-        self._inodes = Inodes(root)
+        self.inodes = Inodes(root)
         self._handles: dict[int, Handle] = {}
-        self._pollers = Pollers(watches)
+        self._pollers = Pollers(kernel.watches)
         self._directories: dict[int, Listing] = {}
         self._numbers = itertools.count(1)  # of what is open
 
     def statistics(self) -> list[tuple[str, object]]:
         """The door's own figures, by the names that ``stats`` gives them."""
-        receive, inodes, pollers = self.receiver.statistics(), self._inodes.statistics(), self._pollers.statistics()
+        receive, inodes, pollers = self.receiver.statistics(), self.inodes.statistics(), self._pollers.statistics()
         return [
             ("fast_receive", f"off: {receive.off}" if receive.off else "on"),
             ("requests", receive.requests),
@@ -115,13 +68,13 @@ class Operations(pyfuse3.Operations):
 
     def close(self) -> None:
         """Let nobody wait here who is not parked."""
-        self._inodes.close()
+        self.inodes.close()
 
     # --- names ---
 
-    @_boundary
+    @looks
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        directory = self._inodes[parent]
+        directory = self.inodes[parent]
         text = _text(name)
         node = directory if text == "." else directory.lookup(text, ctx)
         entry = self._entry(node, ctx)
@@ -131,13 +84,13 @@ class Operations(pyfuse3.Operations):
     async def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
         # No _boundary: nothing here can fail, and pyfuse3 has no answer to give if it did.
         self.receiver.handled += 1
-        self._inodes.forget(inodes)
+        self.inodes.forget(inodes)
 
-    @_boundary
+    @changes
     async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
-        await self._inodes[parent].unlink(_text(name), ctx)
+        await self.inodes[parent].unlink(_text(name), ctx)
 
-    @_boundary
+    @changes
     async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, ctx: RequestContext
     ) -> None:
@@ -146,40 +99,40 @@ class Operations(pyfuse3.Operations):
         if parent != new_parent:
             raise SynosError(errno.EXDEV, "a thing keeps to its directory")
         # The kernel, which looked both names up, has seen to RENAME_NOREPLACE.
-        await self._inodes[parent].rename(_text(name), _text(new_name), ctx)
+        await self.inodes[parent].rename(_text(name), _text(new_name), ctx)
 
-    @_boundary
+    @changes
     def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         raise SynosError(errno.EPERM, "no directory can be made here")
 
-    @_boundary
+    @changes
     def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         raise SynosError(errno.EPERM, "the directories here stay")
 
-    @_boundary
+    @changes
     def symlink(self, parent: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         raise SynosError(errno.EPERM, "no link can be made here")
 
-    @_boundary
+    @changes
     def link(self, inode: int, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         raise SynosError(errno.EPERM, "no link can be made here")
 
-    @_boundary
+    @looks
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
-        return os.fsencode(self._inodes[inode].readlink(ctx))
+        return os.fsencode(self.inodes[inode].readlink(ctx))
 
     # --- attributes ---
 
-    @_by_name
+    @looks_by_name
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        node = self._inodes[inode]
+        node = self.inodes[inode]
         return entry_attributes(shown_inode(inode), node, node.attributes(ctx))
 
-    @_by_name
+    @changes_by_name
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
-        node = self._inodes[inode]
+        node = self.inodes[inode]
         node.attributes(ctx)  # ENOENT when it is gone: not every host call that changes something says so
         change = Change(
             mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
@@ -201,22 +154,22 @@ class Operations(pyfuse3.Operations):
         self.receiver.handled += 1
         raise FUSEError(errno.ENODATA if name.startswith(_NAME_SPACES) else errno.ENOTSUP)
 
-    @_by_name
+    @looks_by_name
     def _user_xattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        value = self._inodes[inode].xattrs(ctx).get(os.fsdecode(name).removeprefix("user."))
+        value = self.inodes[inode].xattrs(ctx).get(os.fsdecode(name).removeprefix("user."))
         if value is None:
             raise SynosError(errno.ENODATA)
         return value.encode()
 
-    @_by_name
+    @looks_by_name
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
-        return [f"user.{name}".encode() for name in self._inodes[inode].xattrs(ctx)]
+        return [f"user.{name}".encode() for name in self.inodes[inode].xattrs(ctx)]
 
-    @_boundary
+    @changes
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         raise _no_xattr(name)
 
-    @_boundary
+    @changes
     def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         raise _no_xattr(name)
 
@@ -224,31 +177,31 @@ class Operations(pyfuse3.Operations):
         self.receiver.handled += 1
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = 4096
-        data.f_files = len(self._inodes)
+        data.f_files = len(self.inodes)
         data.f_namemax = _NAME_MAX
         return data
 
     # --- open files ---
 
-    @_by_name
+    @opens
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return await self._open(self._inodes[inode], inode, flags, ctx)
+        return await self._open(self.inodes[inode], inode, flags, ctx)
 
-    @_boundary
+    @changes
     async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        node = await self._inodes[parent].create(_text(name), mode, ctx)
+        node = await self.inodes[parent].create(_text(name), mode, ctx)
         entry = self._entry(node, ctx)
         try:
             return await self._open(node, entry.st_ino, flags, ctx), entry
         except BaseException:
-            self._inodes.forget([(entry.st_ino, 1)])
+            self.inodes.forget([(entry.st_ino, 1)])
             raise
 
-    @_boundary
+    @changes
     async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
-        directory = self._inodes[parent]
+        directory = self.inodes[parent]
         if stat.S_ISREG(mode):
             return self._entry(await directory.create(_text(name), mode, ctx), ctx)
         if stat.S_ISFIFO(mode):
@@ -271,18 +224,20 @@ class Operations(pyfuse3.Operations):
             raise self._failed("write", fh, error) from None
 
     def _failed(self, operation: str, fh: int, error: Exception) -> FUSEError:
-        told = _told(operation, error)
+        told = told_of(operation, error)
         if told.errno == errno.EAGAIN:
-            self._pollers.go_on(fh)
+            self._pollers.go_on(fh)  # and that is what a loop over poll(2) ends with: no reason is left for it
+        elif (who := self._handles[fh].who) is not None:
+            leave_reason(self.kernel, who, error, of_program=True)
         return told
 
-    @_boundary
+    @looks
     def flush(self, fh: int) -> None:
         # The kernel remembers this answer and asks no more: closing costs one request less, and nothing here waits for
         # it.
         raise SynosError(errno.ENOSYS)
 
-    @_boundary
+    @looks
     def fsync(self, fh: int, datasync: bool) -> None:
         """Nothing is ever held back."""
 
@@ -296,26 +251,26 @@ class Operations(pyfuse3.Operations):
                 handle.account.give_back("memory", handle.held)
             await self._closed(handle)
         except Exception as error:
-            raise _told("release", error) from None
+            raise told_of("release", error) from None
 
-    @_boundary
+    @looks
     async def poll(self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext) -> int:
         notify = None if poll_handle is None else poll_handle.notify
         return await self._pollers.poll(fh, self._handles[fh].source(), notify)
 
     # --- directories ---
 
-    @_by_name
+    @looks_by_name
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        directory = self._inodes[inode]
+        directory = self.inodes[inode]
         entries = await directory.listed(ctx)
-        account = self._accounts.of(ctx.uid)
+        account = self.kernel.accounts.of(ctx.uid)
         account.charge("sessions")
         number = next(self._numbers)
         self._directories[number] = Listing(directory, ctx, account, entries)
         return number
 
-    @_boundary
+    @looks
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._directories[fh]
         keep = listing.directory.keeps_names
@@ -330,10 +285,10 @@ class Operations(pyfuse3.Operations):
                 # Who lists sees it otherwise than others do, and that is not kept.
                 entry = self._entry(listing.directory.lookup(name, listing.who), listing.who)
             if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
-                self._inodes.forget([(entry.st_ino, 1)])
+                self.inodes.forget([(entry.st_ino, 1)])
                 return
 
-    @_boundary
+    @looks
     def releasedir(self, fh: int) -> None:
         self._directories.pop(fh).account.give_back("sessions")
 
@@ -342,11 +297,11 @@ class Operations(pyfuse3.Operations):
     def _entry(self, node: Node, ctx: Who, *, listed: bool = False) -> EntryAttributes:
         """A node's attributes for the kernel, which holds one more reference from now on, and not yet the name."""
         attributes = node.attributes(ctx)
-        inode = self._inodes.refer_listed(node) if listed else self._inodes.refer(node, ctx.pid)
+        inode = self.inodes.refer_listed(node) if listed else self.inodes.refer(node, ctx.pid)
         return entry_attributes(inode, node, attributes)
 
     async def _open(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        account = self._accounts.of(ctx.uid)
+        account = self.kernel.accounts.of(ctx.uid)
         account.charge("sessions")
         try:
             handle = await self._opened(node, inode, flags, ctx)
@@ -367,19 +322,21 @@ class Operations(pyfuse3.Operations):
     async def _opened(self, node: Node, inode: int, flags: int, ctx: RequestContext) -> Handle:
         written = inode if writes(flags) else None
         if written is not None:
-            await self._inodes.open_in_turn(written, ctx.pid, ctx.uid)
+            await self.inodes.open_in_turn(written, ctx.pid, ctx.uid)
         try:
             handle = await node.open(flags, ctx, inode)
         except BaseException:
             if written is not None:
-                self._inodes.close_for_writing(written)
+                self.inodes.close_for_writing(written)
             raise
-        handle.written = written
+        if written is not None:
+            handle.written = written
+            handle.who = ctx if handle.leaves_reasons else None
         return handle
 
     async def _closed(self, handle: Handle) -> None:
         if handle.written is not None:
-            self._inodes.close_for_writing(handle.written)
+            self.inodes.close_for_writing(handle.written)
         await handle.close()
 
 

@@ -60,6 +60,8 @@ class Session(Handle):
     kernel holds the inode's lock.
     """
 
+    leaves_reasons = False
+
     def __init__(self, kernel: Kernel, caller: Caller, *, readable: bool, translate: Translate | None = None) -> None:
         self._dispatcher = kernel.dispatcher
         self._caller = caller

@@ -13,12 +13,16 @@ _PIECE = 1 << 14
 
 
 class Stat(NamedTuple):
-    """The fields of ``/proc/<tid>/stat`` that are used here; ``start_time`` in clock ticks since boot."""
+    """The fields of ``/proc/<tid>/stat`` that are used here; ``start_time`` in clock ticks since boot. ``is_copy``: it
+    is what fork(2) made of its parent, and has executed no program since.
+    """
 
     command: str
     state: str
     ppid: int
+    session: int
     start_time: int
+    is_copy: bool
 
 
 def text(tid: int | str, name: str) -> bytes:
@@ -45,7 +49,12 @@ def stat(tid: int) -> Stat:
     head, _, tail = text(tid, "stat").rpartition(b")")
     fields = tail.split()
     command = head.partition(b"(")[2].decode("utf-8", "replace")
-    return Stat(command, fields[0].decode(), int(fields[1]), int(fields[19]))
+    ppid, session, flags, start_time = (int(fields[place]) for place in (1, 3, 6, 19))
+    return Stat(command, fields[0].decode(), ppid, session, start_time, bool(flags & _PF_FORKNOEXEC))
+
+
+#: <linux/sched.h>
+_PF_FORKNOEXEC = 0x40
 
 
 def state(tid: int) -> str:
