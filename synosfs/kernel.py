@@ -52,16 +52,16 @@ class Kernel:
         """The thread that opens a file to take part, with the rights that it has now. ESRCH when it is gone."""
         process = self.processes.enter(tid)
         self.confinement.check_opener(tid)
-        own = effective(tid, uid, gid)
+        own, permitted = _opener(tid, uid, gid)
         bound = None if _is_privileged(own) else process.ids()
-        return self._caller(process, tid, own, origin, bound)
+        return self._caller(process, tid, own, origin, bound, permitted=permitted)
 
     def caller_for(self, process: Process, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
         """``tid`` opens the kernel on behalf of ``process``: if it may look into it, and with no more rights than its
         own. Else EPERM, or EACCES as ``look_into`` says.
         """
         self.confinement.check_opener(tid)
-        opener = effective(tid, uid, gid)
+        opener, permitted = _opener(tid, uid, gid)
         own = self.look_into(process, tid, opener)
         theirs = self._rights_of(process)
         if not _is_privileged(opener) and not own and not {*theirs.groups, theirs.gid} <= {*opener.groups, gid}:
@@ -69,10 +69,18 @@ class Kernel:
         lent = theirs._replace(capabilities=theirs.capabilities & opener.capabilities)
         lent = rights.OWN if lent == rights.OWN else lent
         bound = None if _is_privileged(opener) else process.ids()
-        return self._caller(process, process.pid, lent, origin, bound, own=own)
+        return self._caller(process, process.pid, lent, origin, bound, own=own, permitted=permitted)
 
     def _caller(
-        self, process: Process, tid: int, lent: Credentials, origin: Origin, bound: Ids | None, *, own: bool = True
+        self,
+        process: Process,
+        tid: int,
+        lent: Credentials,
+        origin: Origin,
+        bound: Ids | None,
+        *,
+        permitted: int,
+        own: bool = True,
     ) -> Caller:
         return Caller(
             self.ipc,
@@ -83,7 +91,8 @@ class Kernel:
             lent,
             origin,
             bound,
-            own=own,
+            by_itself=own,
+            permitted=permitted,
             confinement=self.confinement,
             # Capabilities are lent to nobody of another user namespace.
             user_namespace=usernamespace.OURS if own and lent.capabilities else usernamespace.of(process.pid),
@@ -187,8 +196,13 @@ def _is_privileged(who: Credentials) -> bool:
 
 def effective(tid: int, uid: int, gid: int) -> Credentials:
     """The credentials of a live thread; the daemon's own object where they equal the daemon's."""
+    return _opener(tid, uid, gid)[0]
+
+
+def _opener(tid: int, uid: int, gid: int) -> tuple[Credentials, int]:
+    """As ``effective``, with the capabilities that the thread is permitted."""
     try:
-        found = credentials.of_thread(tid, uid, gid)
+        found, permitted = credentials.of_opener(tid, uid, gid)
     except ProcessLookupError:
         raise SynosError(errno.ESRCH, f"thread {tid} has ended, or is outside the mount's pid namespace") from None
-    return rights.OWN if found == rights.OWN else found
+    return rights.OWN if found == rights.OWN else found, permitted

@@ -58,10 +58,20 @@ def of_thread(tid: int, uid: int, gid: int) -> Credentials:
     says nothing about this one. One that the daemon may not see counts as another: that is another user's process, to
     which a daemon without CAP_SYS_PTRACE can lend nothing anyway. Raises ProcessLookupError when the thread is gone.
     """
+    return of_opener(tid, uid, gid)[0]
+
+
+def of_opener(tid: int, uid: int, gid: int) -> tuple[Credentials, int]:
+    """As ``of_thread``, with all capabilities that it is permitted, whether they count here or not."""
     status = text(tid, "status")
     groups = tuple(sorted(map(int, field(status, b"Groups").split())))
     capabilities = int(field(status, b"CapEff"), 16) if uid == 0 and user_namespace(tid) == HERE else 0
-    return Credentials(uid, gid, groups, capabilities)
+    return Credentials(uid, gid, groups, capabilities), int(field(status, b"CapPrm"), 16)
+
+
+def permitted(tid: int) -> int:
+    """All capabilities that a thread is permitted. Raises ProcessLookupError when it is gone."""
+    return int(field(text(tid, "status"), b"CapPrm"), 16)
 
 
 class Identifiers(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from synosfs.errors import SynosError
-from synosfs.host import credentials, procfs, sysinfo
+from synosfs.host import credentials, procfs, rights, sysinfo
 from synosfs.host.abi import CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID
 from synosfs.host.credentials import Identifiers
 
@@ -20,6 +20,14 @@ def identifiers(pid: int) -> Identifiers:
     """All its user and group ids, and its parent."""
     with _alive(f"process {pid}"):
         return credentials.identifiers(pid)
+
+
+def has_gained(pid: int, capabilities: int) -> bool:
+    """Whether a process is permitted more than these: it has executed a program with capabilities of its own. Any
+    thread may ask, whatever rights it acts with.
+    """
+    with _alive(f"process {pid}"), rights.acting_as_daemon():
+        return bool(credentials.permitted(pid) & ~capabilities)
 
 
 def umask(tid: int) -> int:

@@ -39,11 +39,12 @@ class Origin(Protocol):
 class Caller:
     """One open session of ``process``, which acts with ``credentials``.
 
-    ``tid`` is the thread that calls. ``own`` says that the process itself opened the session, and nobody on its behalf
-    (``proc/<pid>/syscall``). ``interrupted`` says that a call was ended from outside, even if it had a result by then:
-    the calls that follow it in the same write are not to be made. ``table`` and ``space`` are those of an open file
-    that holds an object for itself, such as a POSIX queue; without them the process's own serve.
-    ``user_namespace`` is the process's at the opening; ``confinement`` knows whether files of the host's are for it.
+    ``tid`` is the thread that calls. ``by_itself`` says that the process itself opened the session, and nobody on its
+    behalf (``proc/<pid>/syscall``); ``permitted`` are the capabilities that it had then, whether they counted or not.
+    ``interrupted`` says that a call was ended from outside, even if it had a result by then: the calls that follow it
+    in the same write are not to be made. ``table`` and ``space`` are those of an open file that holds an object for
+    itself, such as a POSIX queue; without them the process's own serve. ``user_namespace`` is the process's at the
+    opening; ``confinement`` knows whether files of the host's are for it.
 
     ``bound`` are the ids that the process had when the session was opened; None: whatever it becomes, the opener may
     act for it. See ``check``.
@@ -57,7 +58,8 @@ class Caller:
     credentials: Credentials
     origin: Origin
     bound: Ids | None = None
-    own: bool = True
+    by_itself: bool = True
+    permitted: int = 0
     nonblock: bool = False
     interrupted: bool = False
     table: DescriptorTable | None = None
@@ -76,6 +78,14 @@ class Caller:
             raise SynosError(
                 EACCES, f"process {process.pid} has other rights than when this session was opened; open it anew"
             )
+
+    @property
+    def own(self) -> bool:
+        """Whether what the host lets a process have of itself (its streams, its directories) is for the session. Not
+        so for another's, and no longer when its opener has become a program with capabilities of its own: what that
+        has is not for whoever holds the session, unless the host lets them look into it. ESRCH.
+        """
+        return self.by_itself and (self.bound is None or not identity.has_gained(self.process.pid, self.permitted))
 
     @property
     def descriptors(self) -> DescriptorTable:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import select
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,13 @@ PROGRAM = r"""
 int main(void) { char c; write(1, "runs\n", 5); while (read(3, &c, 1) > 0); return 0; }
 """
 
+#: Has what is in a directory as its input and is in it; says so, and sleeps.
+READER = r"""
+#include <fcntl.h>
+#include <unistd.h>
+int main(void) { chdir(PRIVATE); dup2(open("secret", O_RDONLY), 0); write(1, ".", 1); pause(); }
+"""
+
 PR_SET_DUMPABLE = 4
 
 
@@ -33,14 +41,30 @@ def gate_for_all(gate: MountDoor) -> MountDoor:
 
 
 @pytest.fixture
-def setuid_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that is root's, whoever starts it."""
-    directory = tmp_path_factory.mktemp("setuid")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that has no more rights than who starts it, yet."""
+    directory = tmp_path_factory.mktemp("program")
     for parent in (directory, *directory.parents[:2]):
         parent.chmod(0o755)
     program = directory / "raised"
     subprocess.run(["gcc", "-x", "c", "-o", program, "-"], input=PROGRAM, text=True, check=True)
-    program.chmod(0o4755)
+    return program
+
+
+#: Whose a program is, and its mode, so that it has other rights than who starts it.
+RAISED = {
+    "root's": (0, 0, 0o4755),
+    "another user's": (NOBODY - 1, NOBODY, 0o4755),
+    "another group's": (0, NOBODY - 1, 0o2755),
+}
+
+
+@pytest.fixture(params=RAISED)
+def setuid_program(program: Path, request: pytest.FixtureRequest) -> Path:
+    """A program that is somebody else's, whoever starts it."""
+    uid, gid, mode = RAISED[request.param]
+    os.chown(program, uid, gid)
+    program.chmod(mode)
     return program
 
 
@@ -66,12 +90,13 @@ def test_a_session_ends_for_its_holders_when_its_opener_becomes_a_setuid_program
             memory = os.open(f"{own}/mem", os.O_RDWR)
             acting = os.open(f"{own}/syscall", os.O_RDWR)
             pid = os.getpid()
+            ids = ids_of(pid)
             if os.fork() == 0:
                 os.close(keep)
                 try:
                     before = write(session, b"getpid\n")
                     os.write(tell, b"ready")
-                    wait_until(lambda: 0 in uids_of(pid), "it has become root's", 10)
+                    wait_until(lambda: ids_of(pid) != ids, "it has other ids", 10)
                     requests = [(session, b"read 0 10\n"), (session, b'{"call":"pipe"}\n'), (acting, b"getpid\n")]
                     tried = [before, *(write(*request) for request in requests)]
                     tried.append(errno_of(lambda: os.pread(memory, 10, 0x7F0000000000)))
@@ -106,9 +131,48 @@ def reopened(fd: int) -> bytes:
     return os.read(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY), 10)
 
 
-def uids_of(pid: int) -> set[int]:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return set(map(int, status.partition("Uid:")[2].splitlines()[0].split()))
+def ids_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].splitlines()[:2]
+
+
+#: ``struct vfs_cap_data`` of <linux/capability.h>: version 2, effective, CAP_DAC_READ_SEARCH permitted.
+READS_ALL = struct.pack("<5I", 0x2000001, 1 << 2, 0, 0, 0)
+
+
+def test_what_a_program_with_capabilities_has_is_not_for_the_holders_of_its_session(
+    gate_for_all: MountDoor, mount: Mount, program: Path, tmp_path: Path
+) -> None:
+    """From then on its streams and its working directory are for them what they are natively."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "secret").write_text("secret")
+    program.unlink()
+    compiler = ["gcc", "-x", "c", "-o", program, f'-DPRIVATE="{private}"', "-"]
+    subprocess.run(compiler, input=READER, text=True, check=True)
+    os.setxattr(program, "security.capability", READS_ALL)
+    started, starts = os.pipe()
+    answers, answering = os.pipe()
+
+    def become_it() -> None:
+        sessions = [os.open(mount.gate, os.O_RDWR)]
+        assert write(sessions[0], b"getpid\n") == ""
+        sessions.append(os.open(f"{mount.path}/proc/{os.getpid()}/syscall", os.O_RDWR))
+        if os.fork() == 0:
+            os.read(started, 1)
+            requests = [b"read 0 9\n", b"open ./secret O_RDONLY\n"]
+            os.read(sessions[0], 99)
+            tried = [write(fd, request) or os.read(fd, 99).decode() for fd in sessions for request in requests]
+            os.write(answering, repr(tried).encode())
+            os._exit(0)
+        os.dup2(starts, 1)
+        os.execv(program, [str(program)])
+
+    child = gate_for_all.spawn(become_it, uid=NOBODY)
+    # Of streams that may not be had, /dev/null takes the place.
+    assert os.read(answers, 999).decode() == repr(2 * ["0\n\n", "EACCES"])
+    child.kill()
+    for fd in (started, starts, answers, answering):
+        os.close(fd)
 
 
 def test_a_handle_on_a_process_that_has_ended_is_esrch(gate_for_all: MountDoor, mount: Mount) -> None:
