@@ -139,7 +139,7 @@ class Kernel:
             raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
         return effective(process.pid, ids.uids[1], ids.gids[1])
 
-    def refused(self, tid: int, uid: int, error: SynosError, *, of_program: bool) -> None:
+    def refused(self, tid: int, uid: int, gid: int, error: SynosError, *, of_program: bool) -> None:
         """An operation on a file has failed that would have changed something. The reason is the last reply of the
         thread's process, and of its parent: a shell sees why its ``rm`` failed. The parent is one of the same session,
         ids and confinement; with ``of_program``, and where the process has executed a program. Nobody begins to take
@@ -147,40 +147,41 @@ class Kernel:
         """
         reply = text.render(Reply(-1, errno=error.errno, message=error.message))
         try:
-            pid = procfs.thread_group(tid)
+            pid, to = procfs.thread_group(tid), effective(tid, uid, gid)
             own = procfs.stat(pid)
-            self._tell(pid, Refusal(own.start_time, uid, reply))
+            self._tell(pid, Refusal(own.start_time, to, reply))
             if own.ppid and not (of_program and own.is_copy):
                 parent = procfs.stat(own.ppid)
                 if parent.session == own.session and _are_alike(pid, own.ppid):
-                    self._tell(own.ppid, Refusal(parent.start_time, uid, reply))
+                    self._tell(own.ppid, Refusal(parent.start_time, to, reply))
         except OSError:
             pass  # it has ended, or there is no descriptor left to look with
 
     def _tell(self, pid: int, refusal: Refusal) -> None:
         process = self.processes.find(pid)
         if process is not None:
-            process.remember(refusal.reply, refusal.uid)
+            process.remember(refusal.reply, refusal.to)
         else:
             self._refusals.remember(pid, refusal)
 
-    def last_reply(self, tid: int, uid: int) -> bytes:
+    def last_reply(self, tid: int, uid: int, gid: int) -> bytes:
         """The last reply of the thread's process or of its nearest ancestor that has one; nothing if none has.
 
-        Only its own user's: what root's shell was told is not for a child that has given up root, nor for one in a
-        sandbox that the shell is not in.
+        Only for who has the same rights: what root's shell or a setgid program was told is not for a child that has
+        given that up, nor for one in a sandbox that its parent is not in.
         """
         try:
+            asks = effective(tid, uid, gid)
             for pid in procfs.ancestors(tid):
                 process = self.processes.find(pid)
-                if process is not None and process.last_reply is not None:
-                    reply = process.last_reply if uid in (process.last_reply_uid, 0) else None
+                if process is not None and process.last_reply_to is not None:
+                    reply = process.last_reply if asks.may_know(process.last_reply_to) else None
                 else:
-                    reply = self._refusals.of(pid, uid)
+                    reply = self._refusals.of(pid, asks)
                 if reply is not None:
                     return reply if equally_confined(pid, tid) else b""
-        except ProcessLookupError:
-            pass
+        except OSError:
+            pass  # it, or one of them, has ended
         return b""
 
 

@@ -98,4 +98,4 @@ def leave_reason(kernel: Kernel, who: Who, error: Exception, *, of_program: bool
     not for the parent of a mere copy, such as a subshell that tries something again and again.
     """
     if isinstance(error, SynosError) and error.errno != errno.ESTALE:  # that one is for the kernel, which asks again
-        kernel.refused(who.pid, who.uid, error, of_program=of_program)
+        kernel.refused(who.pid, who.uid, who.gid, error, of_program=of_program)

@@ -162,7 +162,7 @@ class Session(Handle):
         if not answers:
             return None
         answer = answers[0] if len(answers) == 1 else b"".join(answers)
-        process.remember(answer, self._caller.credentials.uid)
+        process.remember(answer, self._caller.credentials)
         if self._readable:
             self._keep(answer)
         return failed if len(answers) == 1 else None

@@ -38,7 +38,7 @@ class SyscallFile(Node):
         if self.process is not None:
             look_into(self.kernel, self.process, who)
             return Snapshot(self.process.last_reply or b"")
-        return Snapshot(self.kernel.last_reply(who.pid, who.uid))
+        return Snapshot(self.kernel.last_reply(who.pid, who.uid, who.gid))
 
     async def change(self, change: Change, who: Who) -> None:
         """It is a stream: ``>``, ``>>`` and truncate(1) are all welcome and change nothing."""

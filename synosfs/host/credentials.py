@@ -40,6 +40,10 @@ class Credentials(NamedTuple):
             return True
         return uid in (None, owner) and (gid is None or (self.uid == owner and gid in (self.gid, *self.groups)))
 
+    def may_know(self, told: "Credentials") -> bool:
+        """Whether it may know what another was told: of the same user, and in all its groups; or root."""
+        return self.uid == 0 or (self.uid == told.uid and {told.gid, *told.groups} <= {self.gid, *self.groups})
+
 
 #: The daemon's own user namespace.
 HERE = user_namespace("self")

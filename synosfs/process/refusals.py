@@ -7,16 +7,17 @@ and start time. Used from the trio thread only.
 from typing import NamedTuple
 
 from synosfs.host import procfs
+from synosfs.host.credentials import Credentials
 
 #: For so many processes of so many users.
 _MOST, _MOST_USERS = 64, 256
 
 
 class Refusal(NamedTuple):
-    """What ``uid`` was told, as a reply; for the process that began then."""
+    """What the process was told that began then, and with which rights it had asked."""
 
     start_time: int
-    uid: int
+    to: Credentials
     reply: bytes
 
 
@@ -28,17 +29,17 @@ class Refusals:
 
     def remember(self, pid: int, refusal: Refusal) -> None:
         """The oldest are forgotten for it."""
-        held = self._of_user.pop(refusal.uid, {})
-        self._of_user[refusal.uid] = held
+        held = self._of_user.pop(refusal.to.uid, {})
+        self._of_user[refusal.to.uid] = held
         held.pop(pid, None)
         held[pid] = refusal
         for table, most in ((held, _MOST), (self._of_user, _MOST_USERS)):
             if len(table) > most:
                 del table[next(iter(table))]
 
-    def of(self, pid: int, uid: int) -> bytes | None:
-        """What a process was told as this user. Raises ProcessLookupError when it has ended."""
-        refusal = self._of_user.get(uid, {}).get(pid)
-        if refusal is None or procfs.stat(pid).start_time != refusal.start_time:
+    def of(self, pid: int, asks: Credentials) -> bytes | None:
+        """What a process was told, for this user. Raises ProcessLookupError when it has ended."""
+        refusal = self._of_user.get(asks.uid, {}).get(pid)
+        if refusal is None or not asks.may_know(refusal.to) or procfs.stat(pid).start_time != refusal.start_time:
             return None
         return refusal.reply

@@ -20,6 +20,7 @@ import trio
 from synosfs.errors import SynosError
 from synosfs.host import pidfd, procfs
 from synosfs.host.confinement import equally_confined
+from synosfs.host.credentials import Credentials
 from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.accounts import Account, Accounts, Holding
@@ -55,7 +56,7 @@ class Process:
         self.account = account
         self.last_reply: bytes | None = None
         self._last_reply_held = Holding(account, "memory")
-        self.last_reply_uid = -1
+        self.last_reply_to: Credentials | None = None
         self.calls = 0
         self.errors = 0
         self.bytes = 0
@@ -190,15 +191,15 @@ class Process:
             raise SynosError(ENOENT, f"process {self.pid} has ended") from None
         return status.st_uid, status.st_gid
 
-    def remember(self, reply: bytes, uid: int) -> None:
-        """Its last reply, which was given to this user."""
+    def remember(self, reply: bytes, to: Credentials) -> None:
+        """Its last reply, and with which rights it was given."""
         try:
             if len(reply) > _FREE or self._last_reply_held.amount:
                 self._last_reply_held.set(len(reply))
         except SynosError as error:
             reply = f"-1 ENOMEM the last reply is not kept: {error.message}\n".encode()
             self._last_reply_held.close()
-        self.last_reply, self.last_reply_uid = reply, uid
+        self.last_reply, self.last_reply_to = reply, to
 
     def close(self) -> None:
         self.ended = True

@@ -121,6 +121,28 @@ def test_a_child_that_gave_up_root_does_not_see_roots_last_reply(as_nobody: Moun
     assert done.stdout.count("\n") == 1
 
 
+def test_what_a_setgid_program_was_told_is_not_for_its_child_that_has_given_that_up(
+    as_nobody: MountDoor, mount: Mount
+) -> None:
+    def told() -> tuple[bytes, bytes, bytes]:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY - 1, NOBODY - 1)  # as a setgid program runs
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        as_nobody.ok("getpid")
+        own = mount.gate.read_bytes()
+        same = as_nobody.spawn(mount.gate.read_bytes).result()
+
+        def give_up() -> bytes:
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            return mount.gate.read_bytes()
+
+        return own, same, as_nobody.spawn(give_up).result()
+
+    own, same, without = as_nobody.spawn(told).result()
+    assert own == same != b""
+    assert without == b""
+
+
 def test_a_session_keeps_the_rights_of_its_opening(as_nobody: MountDoor, mount: Mount, queue: int) -> None:
     """As an open file does: what is inherited from root is root's, and what is opened afterwards is not."""
     msgsnd(queue, 1, b"root's")
