@@ -5,6 +5,7 @@ All raise ProcessLookupError when the thread is gone, so that callers have one e
 
 import functools
 import os
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -157,9 +158,15 @@ def running_ns(tid: int) -> int:
     return int(text(tid, "schedstat").split()[0])
 
 
-@functools.cache
 def hides_processes() -> bool:
-    """Whether /proc is mounted with hidepid=, so that users do not see the processes of others (proc(5))."""
+    """Whether /proc is mounted with hidepid=, so that users do not see the processes of others (proc(5)). It can be
+    mounted so later, which is noticed within a second.
+    """
+    return _hides_processes(int(time.monotonic()))
+
+
+@functools.lru_cache(maxsize=1)
+def _hides_processes(_second: int) -> bool:
     for line in reversed(text("self", "mountinfo").splitlines()):  # the last one covers those before
         mount, _, filesystem = line.partition(b" - ")
         if mount.split()[4] == b"/proc" and filesystem.startswith(b"proc "):

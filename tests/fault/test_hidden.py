@@ -9,12 +9,12 @@ from command import run
 
 _SCRIPT = """
 set -e
-mount -t proc -o hidepid=2 proc /proc
-synosfs -o allow_other {mount}
+drop="setpriv --reuid=65534 --regid=65534 --clear-groups"
+{hide}
 cd {mount}
 exec 3<>syscall
 echo pipe >&3
-drop="setpriv --reuid=65534 --regid=65534 --clear-groups"
+{later}
 echo "root: $(ls proc | tr '\\n' ' ') $(ls pipes | tr '\\n' ' ') $(wc -l <pipes/ctl)"
 echo "others: $($drop sh -c 'echo getpid > syscall; ls proc; ls pipes; cat pipes/ctl' | tr -s '\\n ' ' ')"
 $drop cat proc/$$/status || echo "status $?"
@@ -24,14 +24,23 @@ umount -l {mount}
 """
 
 
+def _script(mount: Path, hide: str) -> str:
+    start, later = f"mount -t proc -o hidepid={hide} proc /proc; synosfs -o allow_other {mount}", ""
+    if hide == "later":  # it takes a second to be noticed
+        start = f"mount -t proc proc /proc; synosfs -o allow_other {mount}"
+        later = "$drop test -e proc/$$; mount -o remount,hidepid=2 /proc; while $drop test -e proc/$$; do :; done"
+    return _SCRIPT.format(mount=mount, hide=start, later=later)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts /proc")
-def test_other_users_do_not_see_roots_processes(tmp_path: Path, ipc_namespace: None) -> None:
+@pytest.mark.parametrize("hide", ["1", "2", "4", "noaccess", "invisible", "later"])
+def test_other_users_do_not_see_roots_processes(tmp_path: Path, ipc_namespace: None, hide: str) -> None:
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o755)
     mount = tmp_path / "mnt"
     mount.mkdir()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = run("unshare", "--mount", "bash", "-c", _SCRIPT.format(mount=mount), env=os.environ | {"PATH": path})
+    done = run("unshare", "--mount", "bash", "-c", _script(mount, hide), env=os.environ | {"PATH": path})
     root, others, status, pipe = done.stdout.splitlines()
     assert " self " in f" {root} "
     assert len(root.split()) >= 6  # itself, self, ctl and two ends
