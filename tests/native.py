@@ -78,10 +78,11 @@ def _families() -> tuple[dict, dict, dict]:
     import native_pipe
     import native_poll
     import native_posix
+    import native_process
     import native_sem
     import native_shm
 
-    families = (native_msg, native_sem, native_shm, native_pipe, native_poll, native_posix)
+    families = (native_msg, native_sem, native_shm, native_pipe, native_poll, native_posix, native_process)
     merged: tuple[dict, dict, dict] = ({}, {}, {})
     for family in families:
         for whole, part in zip(merged, (family.CALLS, family.CONSTANTS, family.SLEEPS), strict=True):

@@ -31,9 +31,9 @@ SLEEPS = {"wait4": 61, "waitid": 247}
 _CODES = {1: "exited", 2: "killed", 3: "dumped", 5: "stopped", 6: "continued"}
 
 
-def spawn(path: bytes, argv: list[bytes], stdin: int = 0, stdout: int = 1, stderr: int = 2) -> int:
+def spawn(path: bytes, *argv: bytes, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate((stdin, stdout, stderr)) if fd != number]
-    return os.posix_spawn(path, argv, os.environ, file_actions=actions)
+    return os.posix_spawn(path, argv or (path,), os.environ, file_actions=actions)
 
 
 def wait4(pid: int = -1, options: int = 0) -> Result:

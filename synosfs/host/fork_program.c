@@ -366,9 +366,16 @@ static void tell(struct event *event)
         exit(0); /* nobody listens: the daemon is gone */
 }
 
+/* A code that is no CLD_*: the zombie is gone, and with it its pid. */
+#define REAPED 0
+
 static void forget(struct child *child)
 {
+    struct event event = { .serial = child->serial, .pid = child->pid, .code = REAPED };
+
     waitpid(child->pid, NULL, 0);
+    if (child->state == ZOMBIE)
+        tell(&event);
     *child = children[--nchildren];
 }
 

@@ -61,6 +61,9 @@ class Change(NamedTuple):
 #: CLD_EXITED, CLD_KILLED, CLD_DUMPED.
 _ENDS = (1, 2, 3)
 
+#: What a maker tells when a zombie is gone.
+_REAPED = 0
+
 #: More than execve(2) takes.
 _MOST_ENVIRONMENT = 8 << 20
 
@@ -146,9 +149,11 @@ class Child:
             self.parent.child_changed.set()
             self.parent.child_changed = trio.Event()
 
-    def reap(self) -> None:
-        """It has been waited for."""
+    async def reap(self) -> None:
+        """It has been waited for; returns when its pid is free."""
+        maker, serial = self._maker, self._serial
         self._leave(b"reap")
+        await maker.reaped(serial)
 
     def let_go(self) -> None:
         """Nobody will wait for it. While it is no program, it ends."""
@@ -173,6 +178,7 @@ class Maker:
 
     def __init__(self) -> None:
         self._children: dict[int, Child] = {}
+        self._reaped: dict[int, trio.Event] = {}
         self._serial = 0
         self._orders, their_orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._events, their_events = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -199,8 +205,14 @@ class Maker:
             message = f"the program that makes children has ended ({error.strerror}); try again"
             raise SynosError(errno.EAGAIN, message) from None
 
+    async def reaped(self, serial: int) -> None:
+        """Wait until a zombie is gone that is told to be reaped."""
+        if not self.is_over:
+            gone = self._reaped[serial] = trio.Event()
+            await gone.wait()
+
     def tell(self, word: bytes, serial: int) -> None:
-        """An order that nobody waits for."""
+        """An order that is carried out later."""
         self._children.pop(serial, None)
         try:
             forking.send(self._orders, [word, serial], [])
@@ -218,6 +230,8 @@ class Maker:
         self.is_over = True
         for child in list(self._children.values()):
             child.let_go()
+        for gone in self._reaped.values():
+            gone.set()
         for connection in (self._orders, self._events):
             if connection.fileno() >= 0:
                 trio.lowlevel.notify_closing(connection)
@@ -237,7 +251,9 @@ class Maker:
             if not event:
                 break
             serial, _, code, status, *usage = EVENT.unpack(event)
-            if (child := self._children.get(serial)) is not None:
+            if code == _REAPED and (gone := self._reaped.pop(serial, None)) is not None:
+                gone.set()
+            elif (child := self._children.get(serial)) is not None:
                 child.changed(Change(code, status, Usage.of(usage)))
         if self._children:
             log.error("the program that makes children has ended: %d are not waited for any more", len(self._children))

@@ -111,10 +111,12 @@ class Process:
             raise SynosError(ESRCH, f"process {pid} is neither the caller nor a child that fork or spawn made for it")
         return process
 
-    def bury(self, child: Child) -> None:
-        """The child has been waited for, or is not to be."""
-        child.reap()
-        self._table.forget(child.pid)
+    async def bury(self, child: Child) -> None:
+        """The child has been waited for. Returns when its pid is free."""
+        pid = child.pid
+        with trio.CancelScope(shield=True):  # short, and what is taken from here has to be answered
+            await child.reap()
+        self._table.forget(pid)
 
     @property
     def avatar(self) -> Avatar:

@@ -1,10 +1,10 @@
 """Waiting for children: wait4(2), waitid(2). They are those that fork and spawn made here, and no others."""
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
-from synosfs.errors import SynosError, WouldBlock
+from synosfs.errors import SynosError
 from synosfs.host import abi
 from synosfs.process import scheduling
 from synosfs.process.forks import Change, Child
@@ -18,7 +18,7 @@ _WAITID_OPTIONS = abi.WNOHANG | abi.WSTOPPED | abi.WEXITED | abi.WCONTINUED | ab
 
 #: CLD_* of <signal.h> as text has them.
 CODES = {1: "exited", 2: "killed", 3: "dumped", 4: "trapped", 5: "stopped", 6: "continued"}
-_STOPPED, _CONTINUED = 5, 6
+_STOPPED = 5
 
 
 class _Wanted(NamedTuple):
@@ -32,23 +32,30 @@ class _Wanted(NamedTuple):
         children = [child for child in process.children.values() if self.matches(child)]
         if not children:
             raise SynosError(errno.ECHILD, f"process {process.pid} has no such child of fork or spawn to wait for")
-        return next((found for child in children for found in self._changes(process, child)), None)
+        found = ((child, change) for child in children if (change := self._change(child)) is not None)
+        return next(found, None)
 
-    def _changes(self, process: Process, child: Child) -> Iterator[tuple[Child, Change]]:
-        if child.ended is not None and self.options & abi.WEXITED:
-            if not self.options & abi.WNOWAIT:
-                process.bury(child)
-            yield child, child.ended
-        stopped = child.stopped
-        wanted = abi.WSTOPPED * (stopped is not None and stopped.code == _STOPPED)
-        wanted |= abi.WCONTINUED * (stopped is not None and stopped.code == _CONTINUED)
-        if stopped is not None and self.options & wanted and child.ended is None:
-            if not self.options & abi.WNOWAIT:
+    async def take(self, process: Process) -> tuple[Child, Change] | None:
+        """As ``find``; what is told is not told again."""
+        found = self.find(process)
+        if found is not None and not self.options & abi.WNOWAIT:
+            child, change = found
+            if change is child.ended:
+                await process.bury(child)
+            else:
                 child.stopped = None
-            yield child, stopped
+        return found
+
+    def _change(self, child: Child) -> Change | None:
+        if child.ended is not None:
+            return child.ended if self.options & abi.WEXITED else None
+        stopped = child.stopped
+        if stopped is None or not self.options & (abi.WSTOPPED if stopped.code == _STOPPED else abi.WCONTINUED):
+            return None
+        return stopped
 
 
-def sys_wait4(caller: Caller, pid: int, options: int) -> Until:
+def sys_wait4(caller: Caller, pid: int, options: int) -> Reply | Until:
     """``status`` is what became of it: ``exited:0``, ``killed:9``, ``dumped:6``, ``stopped:19``, ``continued:18``."""
     if options & ~_WAIT4_OPTIONS:
         raise SynosError(errno.EINVAL, f"wait4 takes WNOHANG, WUNTRACED and WCONTINUED, not {options:#x}")
@@ -63,7 +70,7 @@ def sys_wait4(caller: Caller, pid: int, options: int) -> Until:
     return _wait(caller, _Wanted(options | abi.WEXITED, matches), answer)
 
 
-def sys_waitid(caller: Caller, idtype: int, id: int, options: int) -> Until:
+def sys_waitid(caller: Caller, idtype: int, id: int, options: int) -> Reply | Until:
     """The fields of ``siginfo_t`` that waitid(2) fills in, and the usage."""
     if options & ~_WAITID_OPTIONS or not options & (abi.WEXITED | abi.WSTOPPED | abi.WCONTINUED):
         raise SynosError(errno.EINVAL, "waitid takes one or more of WEXITED, WSTOPPED, WCONTINUED; WNOHANG, WNOWAIT")
@@ -89,24 +96,22 @@ def sys_waitid(caller: Caller, idtype: int, id: int, options: int) -> Until:
     return _wait(caller, _Wanted(options, matches), answer)
 
 
-def _wait(caller: Caller, wanted: _Wanted, answer: Callable[[tuple[Child, Change] | None], Reply]) -> Until:
+def _wait(caller: Caller, wanted: _Wanted, answer: Callable[[tuple[Child, Change] | None], Reply]) -> Reply | Until:
     process = caller.process
-
-    def attempt() -> Reply:
-        found = wanted.find(process)
-        if found is None and not wanted.options & abi.WNOHANG:
-            raise WouldBlock(errno.EAGAIN, "no child has changed")
-        return answer(found)
+    found = wanted.find(process)
+    if found is None and wanted.options & abi.WNOHANG:
+        return answer(None)
 
     async def wait() -> Reply:
         while True:
             changed = process.child_changed
-            try:
-                return attempt()
-            except WouldBlock:
-                await changed.wait()
+            if (found := await wanted.take(process)) is not None:
+                return answer(found)
+            if wanted.options & abi.WNOHANG:
+                return answer(None)
+            await changed.wait()
 
-    return Until(wait, attempt)
+    return Until(wait, prompt=found is not None)
 
 
 def _any(_child: Child) -> bool:
