@@ -1,0 +1,424 @@
+"""Children that wait: what they inherit, how they are prepared, and what a program finds that one becomes."""
+
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from children import wait_until
+from command import needs_root
+from doors import NOBODY, MountDoor
+from mounts import Mount, mounted
+
+#: The program that shows what it finds, a line each.
+SHOW = Path(__file__).with_name("show.py")
+
+
+class Forked:
+    """A child that waits, and the gate through which it is prepared."""
+
+    def __init__(self, door: MountDoor, pid: int) -> None:
+        self.door = door
+        self.pid = pid
+        self._gate = os.open(door.mount.path / f"proc/{pid}/syscall", os.O_RDWR | os.O_CLOEXEC)
+
+    def call(self, line: str) -> str:
+        """The first line of the reply, or the name of the errno."""
+        with suppress(OSError):
+            os.write(self._gate, line.encode() + b"\n")
+        return os.read(self._gate, 1 << 16).decode().partition("\n")[0]
+
+    def ok(self, line: str) -> str:
+        reply = self.call(line)
+        assert not reply.startswith("-1 "), reply
+        return reply
+
+    def execute(self, *words: str) -> None:
+        self.ok("execve " + " ".join(f'"{word}"' for word in (words[0], *words)))
+
+    def close(self) -> None:
+        os.close(self._gate)
+
+
+@pytest.fixture
+def door(mount: Mount) -> Iterator[MountDoor]:
+    door = MountDoor(mount, "text")
+    yield door
+    door.close()
+
+
+@pytest.fixture
+def fork(door: MountDoor) -> Iterator[Callable[[], Forked]]:
+    made: list[Forked] = []
+
+    def start() -> Forked:
+        made.append(Forked(door, door.ok("fork").ret))
+        return made[-1]
+
+    yield start
+    for child in made:
+        child.close()
+        if not door.call("kill", child.pid, "SIGKILL").errno:
+            door.call("wait4", child.pid)
+
+
+@pytest.fixture
+def output(door: MountDoor) -> Iterator[tuple[int, int]]:
+    """A pipe through which a program says something: its read end, its write end."""
+    ends = door.ok("pipe2", "O_CLOEXEC").results
+    yield ends["read"], ends["write"]
+    for fd in ends.values():
+        door.call("close", fd)
+
+
+def said(door: MountDoor, read: int, write: int) -> str:
+    """All that is written into the pipe until nobody has its write end any more."""
+    door.ok("close", write)
+    text = b""
+    while piece := door.ok("read", read, 65536).data:
+        text += piece
+    return text.decode()
+
+
+def status(pid: int, name: str) -> str:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return text.partition(f"\n{name}:\t")[2].partition("\n")[0]
+
+
+# --- what a child is while it waits
+
+
+def test_a_child_waits_and_is_shown(door: MountDoor, mount: Mount, fork: Callable[[], Forked]) -> None:
+    child = fork()
+    shown = (mount.path / f"proc/{child.pid}/status").read_text()
+    assert f"PPid:\t{os.getpid()}\n" in shown
+    assert "State:\tS\n" in shown
+    assert (mount.path / f"proc/{os.getpid()}/children").read_text() == f"{child.pid} "
+    assert child.ok("getpid") == str(child.pid)
+    assert child.ok("getppid") == str(os.getpid())
+    assert door.ok("wait4", child.pid, "WNOHANG").ret == 0
+
+
+def test_a_child_has_the_descriptors_that_its_parent_had_when_it_forked(
+    door: MountDoor, fork: Callable[[], Forked], output: tuple[int, int]
+) -> None:
+    read, write = output
+    child = fork()
+    door.ok("close", write)
+    assert child.ok(f"write {write} hello") == "5"
+    assert door.ok("read", read, 100).data == b"hello"
+    child.ok(f"close {write}")
+    assert door.ok("read", read, 100).data == b""
+
+
+def test_a_child_is_what_its_parent_is(fork: Callable[[], Forked]) -> None:
+    child = fork()
+    for name in ("Uid", "Gid", "Groups", "CapEff", "CapPrm", "CapBnd", "SigIgn", "NoNewPrivs", "Cpus_allowed_list"):
+        assert status(child.pid, name) == status(os.getpid(), name), name
+    for name in ("cwd", "root", "ns/mnt", "ns/ipc", "ns/net", "fd/0", "fd/2"):
+        assert os.readlink(f"/proc/{child.pid}/{name}") == os.readlink(f"/proc/self/{name}"), name
+    limits = Path("/proc/self/limits").read_text().splitlines()
+    theirs = Path(f"/proc/{child.pid}/limits").read_text().splitlines()
+    assert [line for line in theirs if "open files" not in line] == [
+        line for line in limits if "open files" not in line
+    ]
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@needs_root
+def test_an_ordinary_users_child_has_no_more_than_that_user(door: MountDoor) -> None:
+    def forks() -> dict[str, str]:
+        os.nice(5)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))
+        pid = door.ok("fork").ret
+        names = ("Uid", "Gid", "Groups", "CapEff", "CapPrm", "CapInh", "CapBnd")
+        found = {name: status(pid, name) for name in names} | {"Nice": str(os.getpriority(os.PRIO_PROCESS, pid))}
+        found |= {f"own {name}": status(os.getpid(), name) for name in names}
+        found["owner"] = str(os.stat(f"/proc/{pid}").st_uid)
+        found["core"] = str(resource.prlimit(pid, resource.RLIMIT_CORE))
+        child = Forked(door, pid)
+        found["files"] = child.ok("getrlimit RLIMIT_NOFILE")
+        child.close()
+        os.kill(pid, signal.SIGKILL)
+        door.ok("wait4", pid)
+        return found
+
+    found = door.spawn(forks, uid=NOBODY).result()
+    for name in ("Uid", "Gid", "Groups", "CapEff", "CapPrm", "CapInh", "CapBnd"):
+        assert found[name] == found[f"own {name}"], name
+    assert (found["Nice"], found["owner"], found["core"]) == ("5", str(NOBODY), "(0, 0)")
+    assert found["files"] == "0 soft=64 hard=128"
+
+
+def test_a_child_goes_with_its_parent(door: MountDoor) -> None:
+    read, write = os.pipe()
+
+    def forks() -> None:
+        os.write(write, b"%d" % door.ok("fork").ret)
+        signal.pause()
+
+    parent = door.spawn(forks)
+    pid = int(os.read(read, 10))
+    os.close(read)
+    os.close(write)
+    pidfd = os.pidfd_open(pid)
+    parent.kill()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child is gone and waited for")
+    os.close(pidfd)
+
+
+def test_a_child_goes_with_the_daemon(own_mount: Mount) -> None:
+    door = MountDoor(own_mount, "text")
+    pid = door.ok("fork").ret
+    own_mount.kill()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child is gone")
+    own_mount.clear()
+
+
+def test_a_program_goes_on_when_its_parent_ends(door: MountDoor, mount: Mount) -> None:
+    read, write = os.pipe()
+
+    def spawns() -> None:
+        os.write(write, b"%d" % door.ok("spawn", b"/bin/sleep", b"sleep", b"1000").ret)
+        signal.pause()
+
+    parent = door.spawn(spawns)
+    pid = int(os.read(read, 10))
+    os.close(read)
+    os.close(write)
+    parent.kill()
+    child = Forked(door, pid)
+    wait_until(lambda: child.ok("getppid") == "1", "it is nobody's child")
+    child.close()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "it is dead and waited for")
+
+
+def test_a_child_that_has_ended_is_a_zombie_until_it_is_waited_for(
+    door: MountDoor, mount: Mount, fork: Callable[[], Forked]
+) -> None:
+    child = fork()
+    child.ok("exit 3")
+    shown = mount.path / f"proc/{child.pid}"
+    wait_until(lambda: "State:\tZ\n" in (shown / "status").read_text(), "it is a zombie")
+    assert str(child.pid) in os.listdir(mount.path / "proc")
+    assert status(child.pid, "State").startswith("Z")
+    assert door.ok("wait4", child.pid).results["status"] == "exited:3"
+    assert not shown.exists()
+    assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_a_grandchild_has_what_its_grandparent_prepared(door: MountDoor, output: tuple[int, int]) -> None:
+    read, write = output
+    child = Forked(door, door.ok("fork").ret)
+    child.ok("setenv ONE 1")
+    grandchild = Forked(door, int(child.ok("fork")))
+    assert grandchild.ok("getppid") == str(child.pid)
+    grandchild.ok("setenv TWO 2")
+    grandchild.ok(f"dup2 {write} 1")
+    grandchild.execute("/bin/sh", "-c", "echo $ONE $TWO $HOME")
+    child.ok(f"close {write}")
+    assert said(door, read, write) == f"1 2 {os.environ.get('HOME', '')}".strip() + "\n"
+    child.ok(f"wait4 {grandchild.pid}")
+    grandchild.close()
+    child.close()
+    door.ok("kill", child.pid, "SIGKILL")
+    door.ok("wait4", child.pid)
+
+
+# --- preparing it
+
+
+def test_a_child_is_put_into_groups_and_sessions(fork: Callable[[], Forked], door: MountDoor) -> None:
+    leader, other = fork(), fork()
+    assert leader.ok("setpgid") == "0"
+    assert leader.ok("getpgrp") == str(leader.pid) == str(os.getpgid(leader.pid))
+    door.ok("setpgid", other.pid, leader.pid)
+    assert os.getpgid(other.pid) == leader.pid
+    assert other.ok("setsid") == str(other.pid)
+    assert os.getsid(other.pid) == other.pid
+    assert other.call("setsid").startswith("-1 EPERM")
+
+
+def test_setpgid_of_what_is_no_child_that_waits(fork: Callable[[], Forked], door: MountDoor) -> None:
+    child = fork()
+    assert door.call("setpgid", 1, 0).errno == "ESRCH"
+    assert door.call("setpgid", 0, 0).errno == "EPERM"
+    child.execute("/bin/sleep", "1000")
+    assert door.call("setpgid", child.pid, 0).errno == "EACCES"
+
+
+def test_limits_of_a_child_hold_for_its_program(fork: Callable[[], Forked], door: MountDoor) -> None:
+    child = fork()
+    child.ok("setrlimit RLIMIT_NOFILE 32 64")
+    child.ok("setrlimit RLIMIT_CORE 0 0")
+    assert child.ok("getrlimit RLIMIT_NOFILE") == "0 soft=32 hard=64"
+    assert child.call("setrlimit RLIMIT_CORE 10 5").startswith("-1 EINVAL")
+    child.execute("/bin/sleep", "1000")
+    assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (32, 64)
+    assert resource.prlimit(child.pid, resource.RLIMIT_CORE) == (0, 0)
+
+
+def test_an_order_for_a_program_is_refused(fork: Callable[[], Forked], door: MountDoor) -> None:
+    child = fork()
+    child.execute("/bin/sleep", "1000")
+    for line in ("execve /bin/true", "exit", "setsid"):
+        assert child.call(line).startswith("-1 EPERM"), line
+    assert door.call("execve", b"/bin/true").errno == "EPERM"
+
+
+# --- what its program finds
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_a_program_finds_its_descriptors_and_nothing_of_the_daemons(
+    door: MountDoor, output: tuple[int, int], how: str
+) -> None:
+    read, write = output
+    door.ok("dup2", write, 1)
+    extra = door.ok("pipe").results
+    hidden = door.ok("pipe2", "O_CLOEXEC").results
+    words = ["/usr/bin/python3", "-S", "-E", str(SHOW)]
+    if how == "spawn":
+        pid = door.ok("spawn", words[0].encode(), *(word.encode() for word in words)).ret
+    else:
+        pid = door.ok("fork").ret
+        child = Forked(door, pid)
+        child.execute(*words)
+        child.close()
+    door.ok("dup2", 0, 1)  # the pipe's end goes
+    for fd in (*extra.values(), *hidden.values()):
+        door.ok("close", fd)
+    shown = dict(line.split("=", 1) for line in said(door, read, write).splitlines())
+    assert door.ok("wait4", pid).results["status"] == "exited:0"
+    assert shown["fds"] == ",".join(map(str, sorted((0, 1, 2, *extra.values()))))
+    assert (shown["stdout"], shown["nonblocking"]) == ("pipe", "")
+    assert shown["cwd"] == os.getcwd()
+    assert shown["masked"] == status(os.getpid(), "SigBlk")
+    assert shown["ignored"] == status(os.getpid(), "SigIgn")
+    own = Path("/proc/self/environ").read_bytes().decode().split("\0")
+    assert shown["environment"] == ",".join(sorted(word.partition("=")[0] for word in own if word))
+    assert shown["umask"] == status(os.getpid(), "Umask")
+
+
+def test_what_was_handed_over_is_the_programs_alone(door: MountDoor, output: tuple[int, int], mount: Mount) -> None:
+    """The daemon keeps no end of a pipe: who reads sees its end when the program closes it, and not when it dies."""
+    read, write = output
+    pid = door.ok("spawn", b"/bin/sh", b"sh", b"-c", b"exec 1>&-; exec sleep 1000", stdout=write).ret
+    assert said(door, read, write) == ""
+    door.ok("kill", pid, "SIGKILL")
+    door.ok("wait4", pid)
+
+
+def test_the_descriptors_of_a_program_are_its_own(door: MountDoor, output: tuple[int, int], mount: Mount) -> None:
+    read, write = output
+    pid = door.ok("spawn", b"/bin/sleep", b"sleep", b"1000", stdout=write).ret
+    child = Forked(door, pid)
+    assert child.ok("write 1 hello") == "5"
+    assert door.ok("read", read, 100).data == b"hello"
+    assert os.readlink(mount.path / f"proc/{pid}/fd/1") == f"/proc/{pid}/fd/1"
+    child.close()
+    door.ok("kill", pid, "SIGKILL")
+    door.ok("wait4", pid)
+
+
+@pytest.mark.parametrize(
+    ("words", "errno"),
+    [
+        (["/nonexistent"], "ENOENT"),
+        (["/etc/passwd"], "EACCES"),
+        (["/etc/passwd/x"], "ENOTDIR"),
+        (["{script}"], "ENOEXEC"),
+        (["/bin/true", *["x" * 100_000] * 25], "E2BIG"),
+        (["/bin/true", "x" * 200_000], "E2BIG"),
+    ],
+)
+def test_a_child_waits_on_when_it_cannot_become_a_program(
+    door: MountDoor, fork: Callable[[], Forked], output: tuple[int, int], tmp_path: Path, words: list[str], errno: str
+) -> None:
+    script = tmp_path / "script"
+    script.write_text("no interpreter")
+    script.chmod(0o755)
+    read, write = output
+    child = fork()
+    path = words[0].format(script=script)
+    line = "execve " + " ".join([path, path, *words[1:]])
+    assert child.call(line).startswith(f"-1 {errno} ")
+    child.ok(f"dup2 {write} 1")
+    child.execute("/bin/echo", "at last")
+    assert said(door, read, write) == "at last\n"
+    assert door.ok("wait4", child.pid).results["status"] == "exited:0"
+
+
+def test_a_script_is_run_by_its_interpreter(door: MountDoor, output: tuple[int, int], tmp_path: Path) -> None:
+    read, write = output
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\necho script $*\n")
+    script.chmod(0o755)
+    pid = door.ok("spawn", str(script).encode(), b"script", b"a", b"b", stdout=write).ret
+    assert said(door, read, write) == "script a b\n"
+    assert door.ok("wait4", pid).results["status"] == "exited:0"
+
+
+def test_a_program_begins_where_it_is_told(door: MountDoor, output: tuple[int, int], tmp_path: Path) -> None:
+    read, write = output
+    pid = door.ok("spawn", b"/bin/pwd", stdout=write, cwd=str(tmp_path)).ret
+    assert said(door, read, write) == f"{tmp_path}\n"
+    door.ok("wait4", pid)
+
+
+def test_variables_are_set_and_taken_out(door: MountDoor, output: tuple[int, int]) -> None:
+    def told() -> str:
+        ends = door.ok("pipe2", "O_CLOEXEC").results
+        door.ok("setenv", b"ONE", b"1")
+        door.ok("setenv", b"GONE", b"x")
+        door.ok("unsetenv", b"GONE")
+        door.ok("unsetenv", b"HOME")
+        door.ok("spawn", b"/usr/bin/env", stdout=ends["write"], TWO="2")
+        return said(door, ends["read"], ends["write"])
+
+    variables = door.spawn(told).result().splitlines()
+    assert {"ONE=1", "TWO=2"} <= set(variables)
+    assert not [line for line in variables if line.startswith(("GONE=", "HOME="))]
+    assert door.call("setenv", b"A=B", b"1").errno == "EINVAL"
+
+
+def test_many_descriptors_are_handed_over(door: MountDoor, output: tuple[int, int]) -> None:
+    def spawns() -> tuple[int, str]:
+        numbers = [fd for _ in range(300) for fd in door.ok("pipe").results.values()]
+        ends = door.ok("pipe2", "O_CLOEXEC").results
+        door.ok("spawn", b"/bin/ls", b"ls", b"/proc/self/fd", stdout=ends["write"])
+        return len(numbers), said(door, ends["read"], ends["write"])
+
+    count, listed = door.spawn(spawns).result()
+    assert len(listed.split()) == count + 3 + 1  # and the directory that is listed
+
+
+# --- what is refused
+
+
+def test_too_many_children_of_a_user_are_eagain() -> None:
+    with mounted(options=("-o", "max_children=3")) as mount:
+        door = MountDoor(mount, "text")
+        pids = [door.ok("fork").ret for _ in range(3)]
+        refused = door.call("spawn", b"/bin/true")
+        assert refused.errno == "EAGAIN"
+        assert "max_children" in refused.message
+        door.ok("kill", pids[0], "SIGKILL")
+        door.ok("wait4", pids[0])
+        door.ok("wait4", door.ok("spawn", b"/bin/true").ret)
+        door.close()
+
+
+def test_spawn_of_a_descriptor_that_is_not_open_is_ebadf(door: MountDoor) -> None:
+    assert door.call("spawn", b"/bin/true", stdout=77).errno == "EBADF"
+    assert door.call("wait4", -1, "WNOHANG").errno == "ECHILD"
+
+
+@pytest.mark.parametrize("flags", ["CLONE_VM", "CLONE_FS|SIGCHLD", "0x40000000"])
+def test_clone_of_anything_but_a_process_is_einval(door: MountDoor, flags: str) -> None:
+    assert door.call("clone", flags).errno == "EINVAL"
