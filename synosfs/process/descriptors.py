@@ -214,10 +214,11 @@ class DescriptorTable:
         """The process has become a program, which has these numbers itself from now on: as 0, 1 and 2 of any process,
         they are looked for there, and nothing is held here that would keep an end of a pipe open.
         """
-        kept = {number: self.get(number) for number in numbers}
+        kept = ((number, self.find(number)) for number in numbers)
         shared = {
             number: Description("standard", description.flags, path=description.path, thing=number)
-            for number, description in kept.items()
+            for number, description in kept
+            if description is not None  # else the program has ended by now
         }
         for number in list(self._slots):
             self.close(number)

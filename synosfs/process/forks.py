@@ -77,7 +77,9 @@ class Parent(Protocol):
     pid: int
     account: Account
     children: dict[int, "Child"]
-    child_changed: trio.Event
+
+    def notice(self) -> None:
+        """Something has become of a child."""
 
 
 class Child:
@@ -146,8 +148,7 @@ class Child:
         else:
             self.stopped = change
         if self.parent is not None:
-            self.parent.child_changed.set()
-            self.parent.child_changed = trio.Event()
+            self.parent.notice()
 
     async def reap(self) -> None:
         """It has been waited for; returns when its pid is free."""

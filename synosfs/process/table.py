@@ -98,6 +98,13 @@ class Process:
             raise SynosError(ESRCH, f"process {self.pid} has ended")
         self._table.add_child(child).be(child, descriptors, {} if child.is_executed else dict(self.variables))
         self.children[child.pid] = child
+        if child.ended is not None:
+            self.notice()
+
+    def notice(self) -> None:
+        """Something has become of a child: whoever waits looks again."""
+        self.child_changed.set()
+        self.child_changed = trio.Event()
 
     def be(self, child: Child, descriptors: DescriptorTable, variables: Variables) -> None:
         """It is that child of another."""
@@ -157,7 +164,7 @@ class Process:
     @property
     def is_zombie(self) -> bool:
         """Whether it has ended, and whoever forked it has still to wait for it."""
-        return self.child is not None and self.child.ended is not None and self.child.parent is not None
+        return self.child is not None and self.child.parent is not None and not self.is_alive()
 
     def ppid(self) -> int:
         """Its parent: who forked it here, 1 when that has ended; else the host's word. ESRCH."""
