@@ -74,7 +74,7 @@ def setpriority(which: int, who: int, prio: int) -> int:
 
 
 def getrlimit(which: int) -> Result:
-    soft, hard = resource.getrlimit(which)
+    soft, hard = _told(0, which)
     return Result(0, "", {"soft": soft, "hard": hard})
 
 
@@ -84,10 +84,17 @@ def setrlimit(which: int, soft: int, hard: int) -> int:
 
 
 def prlimit64(pid: int, which: int, soft: int | None = None, hard: int | None = None) -> Result:
-    old = resource.prlimit(pid, which)
+    old = _told(pid, which)
     if soft is not None and hard is not None:
         _setting(which, (soft, hard))
     return Result(0, "", {"soft": old[0], "hard": old[1]})
+
+
+def _told(pid: int, which: int) -> tuple[int, int]:
+    try:
+        return resource.prlimit(pid, which)
+    except ValueError as error:  # what Python makes of EINVAL
+        raise OSError(22, str(error)) from None
 
 
 def _setting(which: int, limits: tuple[int, int]) -> None:

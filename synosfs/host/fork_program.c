@@ -296,6 +296,17 @@ back:
     return -1;
 }
 
+/* prlimit(2), by the real ids that no thread of the daemon has. */
+static int limit_other(void)
+{
+    int pid = number(), which = number();
+    long long soft = number(), hard = number();
+    struct rlimit wanted = { soft < 0 ? RLIM_INFINITY : (rlim_t)soft, hard < 0 ? RLIM_INFINITY : (rlim_t)hard };
+
+    doing = "prlimit";
+    return prlimit(pid, which, &wanted, NULL);
+}
+
 static void live(int theirs)
 {
     doing = "fork";
@@ -320,6 +331,8 @@ static void live(int theirs)
             result = execute();
         else if (!strcmp(what, "exit"))
             _exit(number());
+        else if (!strcmp(what, "prlimit"))
+            result = limit_other();
         else if (!strcmp(what, "setpgid"))
             result = setpgid(0, number());
         else if (!strcmp(what, "setsid"))

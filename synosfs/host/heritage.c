@@ -365,13 +365,13 @@ static int borrow(const struct forker *forker, int number)
 }
 
 /* While a builtin of a shell writes a request, the shell's output leads into the mount. What it has put aside meanwhile
- * is where the child's output goes. */
+ * is where the child's output goes: the first such descriptor that is close-on-exec, for zsh's is not, else the first. */
 static int borrow_put_aside(const struct forker *forker, int is_input)
 {
     char path[64];
     DIR *directory;
     struct dirent *entry;
-    int best = INT_MAX;
+    int best = INT_MAX, other = INT_MAX;
 
     snprintf(path, sizeof path, "/proc/%d/fd", forker->pid);
     if (!(directory = opendir(path)))
@@ -387,14 +387,15 @@ static int borrow_put_aside(const struct forker *forker, int is_input)
             continue;
         flags = strtol(field(text, "flags"), NULL, 8);
         free(text);
-        if (flags & O_CLOEXEC && ((flags & O_ACCMODE) == O_RDONLY) == is_input) {
+        if (((flags & O_ACCMODE) == O_RDONLY) == is_input && (flags & O_CLOEXEC || number < other)) {
             struct stat status;
             snprintf(path, sizeof path, "/proc/%d/fd/%d", forker->pid, number);
             if (stat(path, &status) == 0 && status.st_dev != forker->mount)
-                best = number;
+                *(flags & O_CLOEXEC ? &best : &other) = number;
         }
     }
     closedir(directory);
+    best = best == INT_MAX ? other : best;
     return best == INT_MAX ? -1 : borrow(forker, best);
 }
 

@@ -1,7 +1,8 @@
 """What the host keeps of a process and lets others ask and change: groups, priorities, processors, limits, usage.
 
-Nothing here sleeps. Where the host looks at the *real* ids of who asks, which are the daemon's in all of its threads,
-its rule is applied here (``set_limit``); elsewhere the caller's rights are borrowed and the host judges.
+Nothing here sleeps. The caller's rights are borrowed, and the host judges. Limits are told here and set by a child that
+lives for no longer (``sys_schedule``): the host looks at the *real* ids of who sets them, which are the daemon's in all
+of its threads.
 """
 
 import errno
@@ -10,7 +11,7 @@ import resource
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
-from synosfs.host import credentials, procfs, rights
+from synosfs.host import credentials, procfs
 from synosfs.host.errors import explaining
 from synosfs.process.table import Process
 
@@ -81,7 +82,7 @@ def limit(process: Process, number: int) -> tuple[int, int]:
     if not 0 <= number < _LIMITS:
         raise SynosError(errno.EINVAL, f"there is no resource limit {number}")
     child, pid = process.child, process.pid
-    if child is not None and child.waits and number == _FILES:
+    if child is not None and is_kept_back(process, number):
         if child.files is not None:
             return child.files
         pid = pid if child.parent is None else child.parent.pid
@@ -91,22 +92,20 @@ def limit(process: Process, number: int) -> tuple[int, int]:
         raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
 
 
-def set_limit(process: Process, number: int, soft: int, hard: int, capabilities: int) -> None:
-    """setrlimit(2) for the process itself, by its rules: EPERM for more than the hard limit, but with CAP_SYS_RESOURCE;
-    EINVAL: the soft limit is above the hard one.
+def check_limit(process: Process, number: int, soft: int, hard: int, capabilities: int) -> None:
+    """That setrlimit(2) lets the process: EPERM for more than the hard limit, but with CAP_SYS_RESOURCE; EINVAL: the
+    soft limit is above the hard one.
     """
     _, most = limit(process, number)
     if _is_more(soft, hard):
         raise SynosError(errno.EINVAL, f"the soft limit {soft} is above the hard limit {hard}")
     if _is_more(hard, most) and not capabilities & _SYS_RESOURCE:
         raise SynosError(errno.EPERM, f"the hard limit is {most}; more than that takes CAP_SYS_RESOURCE")
-    if process.child is not None and process.child.waits and number == _FILES:
-        process.child.files = soft, hard
-        return
-    with rights.acting_as_daemon(), explaining(_REASONS, pid=process.pid):
-        resource.prlimit(process.pid, number, (soft, hard))
-    if not process.is_alive():
-        raise SynosError(errno.ESRCH, f"process {process.pid} has ended")
+
+
+def is_kept_back(process: Process, number: int) -> bool:
+    """Whether the limit is for the program that a child that waits will become (``Child.files``)."""
+    return process.child is not None and process.child.waits and number == _FILES
 
 
 def _is_more(one: int, other: int) -> bool:

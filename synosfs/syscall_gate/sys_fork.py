@@ -65,9 +65,6 @@ def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child
     """Make a child that has these descriptors, and becomes the program at once if there is one."""
     process = caller.process
     streams = sorted({description.thing for description in descriptors.own()})
-    place = place_of(caller)
-    lent = place.credentials.capabilities if not caller.own else (1 << 64) - 1
-    become: Words = [b"become", process.pid, caller.tid, lent, -1, max(place.device, 0), *streams]
     try:
         child = process.forks.child(process)
     except SynosError:
@@ -81,7 +78,7 @@ def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child
                 child.environment = await _environment(process.child)
                 child.files = process.child.files
             pidfd = process.own_pidfd()
-            orders: Orders = [(become, [pidfd])]
+            orders: Orders = [(become(caller, streams), [pidfd])]
             if program is not None:
                 orders += await _orders(caller, program(child))
             await child.be_born(orders)
@@ -96,6 +93,12 @@ def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child
         return child.pid
 
     return Until(bear, prompt=True)
+
+
+def become(caller: Caller, streams: list[int] | None = None) -> Words:
+    """The order to be what the caller's process is, with these streams of its; its pidfd goes with it."""
+    lent = (1 << 64) - 1 if caller.own else caller.credentials.capabilities
+    return [b"become", caller.process.pid, caller.tid, lent, -1, max(caller.ipc.device, 0), *(streams or ())]
 
 
 def sys_execve(caller: Caller, path: str, argv: list[bytes] | None, envp: list[bytes] | None) -> Until:

@@ -3,6 +3,7 @@ sched_setaffinity(2), prlimit(2), times(2), getrusage(2), sysinfo(2).
 """
 
 import errno
+from typing import TypeVar
 
 from synosfs.errors import SynosError
 from synosfs.process import identity, scheduling
@@ -10,7 +11,7 @@ from synosfs.process.forks import Child
 from synosfs.process.table import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
-from synosfs.syscall_gate.sys_fork import ordered
+from synosfs.syscall_gate.sys_fork import become, ordered
 from synosfs.syscall_gate.waiting import Until
 
 
@@ -90,21 +91,42 @@ def sys_getrlimit(caller: Caller, resource: int) -> Reply:
     return Reply(0, {"soft": soft, "hard": hard})
 
 
-def sys_setrlimit(caller: Caller, resource: int, soft: int, hard: int) -> int:
-    scheduling.set_limit(caller.process, resource, soft, hard, caller.credentials.capabilities)
-    return 0
+def sys_setrlimit(caller: Caller, resource: int, soft: int, hard: int) -> int | Until:
+    return _set_limit(caller, caller.process, resource, (soft, hard), 0)
 
 
-def sys_prlimit64(caller: Caller, pid: int, resource: int, soft: int | None, hard: int | None) -> Reply:
+def sys_prlimit64(caller: Caller, pid: int, resource: int, soft: int | None, hard: int | None) -> Reply | Until:
     """The limit as it was; with ``soft`` and ``hard``, then set. Of the caller, or of a child of its."""
     process = caller.process
     if pid not in (0, process.pid):
         process = process.known_child(pid)
     old_soft, old_hard = scheduling.limit(process, resource)
-    if soft is not None or hard is not None:
-        new = old_soft if soft is None else soft, old_hard if hard is None else hard
-        scheduling.set_limit(process, resource, *new, caller.credentials.capabilities)
-    return Reply(0, {"soft": old_soft, "hard": old_hard})
+    answer = Reply(0, {"soft": old_soft, "hard": old_hard})
+    if soft is None and hard is None:
+        return answer
+    new = old_soft if soft is None else soft, old_hard if hard is None else hard
+    return _set_limit(caller, process, resource, new, answer)
+
+
+T = TypeVar("T", int, Reply)
+
+
+def _set_limit(caller: Caller, process: Process, resource: int, limits: tuple[int, int], answer: T) -> T | Until:
+    scheduling.check_limit(process, resource, *limits, caller.credentials.capabilities)
+    if process.child is not None and scheduling.is_kept_back(process, resource):
+        process.child.files = limits
+        return answer
+
+    async def set_it() -> T:
+        child = caller.process.forks.child(caller.process)
+        try:
+            await child.be_born([(become(caller), [caller.process.own_pidfd()])])
+            await child.follow([([b"prlimit", process.pid, resource, *limits], [])])
+        finally:
+            child.let_go()
+        return answer
+
+    return Until(set_it, prompt=True)
 
 
 def sys_times(caller: Caller) -> Reply:
