@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from synosfs.errors import SynosError
 from synosfs.host import credentials, procfs, rights, sysinfo
 from synosfs.host.abi import CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID
-from synosfs.host.credentials import Identifiers
+from synosfs.host.credentials import Credentials, Identifiers
 
 
 def identifiers(pid: int) -> Identifiers:
@@ -28,6 +28,16 @@ def has_gained(pid: int, capabilities: int) -> bool:
     """
     with _alive(f"process {pid}"), rights.acting_as_daemon():
         return bool(credentials.permitted(pid) & ~capabilities)
+
+
+def may_be_traced(pid: int, by: Credentials) -> bool:
+    """The host's word whether who has these rights may look into a process. ESRCH."""
+    try:
+        with _alive(f"process {pid}"), rights.acting_as(by):
+            procfs.ask_to_trace(pid)
+    except PermissionError:
+        return False
+    return True
 
 
 def umask(tid: int) -> int:

@@ -69,7 +69,8 @@ class Caller:
 
     def check(self) -> None:
         """That the session still stands for the process that it was opened for. ESRCH: that has ended. EACCES: it has
-        become another program with more rights (a setuid one), and what that has is not for whoever holds the session.
+        become another program with more rights (a setuid one), and what that has is not for whoever holds the session;
+        or it is another's, and the host no longer lets the opener look into it.
         """
         process = self.process
         if not process.is_alive():
@@ -78,6 +79,8 @@ class Caller:
             raise SynosError(
                 EACCES, f"process {process.pid} has other rights than when this session was opened; open it anew"
             )
+        if self.bound is not None and not self.by_itself and not identity.may_be_traced(process.pid, self.credentials):
+            raise SynosError(EACCES, f"process {process.pid} is no longer the opener's to look into")
 
     @property
     def own(self) -> bool:

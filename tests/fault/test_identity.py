@@ -228,6 +228,42 @@ def test_nobody_acts_for_a_process_that_the_host_does_not_let_them_trace(
     os.close(tell)
 
 
+def test_who_acts_for_another_is_stopped_when_the_host_no_longer_lets_them_trace_it(
+    gate_for_all: MountDoor, mount: Mount
+) -> None:
+    ready, tell = os.pipe()
+    wait, go = os.pipe()
+
+    def closes() -> None:
+        libc.prctl(ctypes.c_int(PR_SET_DUMPABLE), ctypes.c_ulong(1))
+        gate_for_all.ok("getpid")
+        os.write(tell, b".")
+        os.read(wait, 1)
+        libc.prctl(ctypes.c_int(PR_SET_DUMPABLE), ctypes.c_ulong(0))
+        os.write(tell, b".")
+        select.select([], [], [])
+
+    child = gate_for_all.spawn(closes, uid=NOBODY)
+    assert os.read(ready, 1) == b"."
+    directory = mount.path / f"proc/{child.pid}"
+
+    def attempts() -> list[str]:
+        session, memory = (os.open(directory / name, os.O_RDWR) for name in ("syscall", "mem"))
+
+        def used() -> list[str]:
+            return [write(session, b"pipe\n"), errno_of(lambda: os.pread(memory, 10, 0x7F0000000000))]
+
+        before = used()
+        os.write(go, b".")
+        assert os.read(ready, 1) == b"."
+        return before + used()
+
+    assert gate_for_all.spawn(attempts, uid=NOBODY).result() == ["", "EIO", "EACCES", "EACCES"]
+    child.kill()
+    for fd in (ready, tell, wait, go):
+        os.close(fd)
+
+
 def test_the_last_reply_of_a_process_is_for_those_who_may_look_into_it(gate_for_all: MountDoor, mount: Mount) -> None:
     def dumpable() -> None:
         libc.prctl(ctypes.c_int(PR_SET_DUMPABLE), ctypes.c_ulong(1))  # as a program that it executes would be
