@@ -132,12 +132,18 @@ class ProcessFile(Node):
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
             return await super().open(flags, who, inode)
+        process = self.process
         if not self.mode & 0o004:
-            look_into(self.kernel, self.process, who)
+            look_into(self.kernel, process, who)
+        elif not self.kernel.sees(process, who.pid, who.uid, who.gid):
+            raise no_such(str(process.pid))
         try:
-            return Snapshot(self.render(self.kernel, self.process))
+            shown = Snapshot(self.render(self.kernel, process))
         except (FileNotFoundError, ProcessLookupError):
-            raise SynosError(ESRCH, f"process {self.process.pid} has ended") from None
+            shown = None
+        if shown is None or not process.is_alive():  # else its pid was its own when the text was made
+            raise SynosError(ESRCH, f"process {process.pid} has ended")
+        return shown
 
 
 def _status(kernel: Kernel, process: Process) -> str:

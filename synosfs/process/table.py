@@ -12,6 +12,7 @@ import logging
 import os
 import select
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from errno import EAGAIN, EMFILE, ENFILE, ENOENT, ESRCH
 from functools import partial
 
@@ -194,11 +195,11 @@ class Process:
 
     def owner(self) -> tuple[int, int]:
         """The effective user and group that own the process, as ``/proc`` shows them. ENOENT: it has ended."""
-        try:
+        with suppress(FileNotFoundError):
             status = os.stat(f"/proc/{self.pid}")
-        except FileNotFoundError:
-            raise SynosError(ENOENT, f"process {self.pid} has ended") from None
-        return status.st_uid, status.st_gid
+            if self.is_alive():  # else it may be another's by now
+                return status.st_uid, status.st_gid
+        raise SynosError(ENOENT, f"process {self.pid} has ended")
 
     def remember(self, reply: bytes, to: Credentials) -> None:
         """Its last reply, and with which rights it was given."""

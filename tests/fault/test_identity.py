@@ -187,6 +187,30 @@ def test_a_handle_on_a_process_that_has_ended_is_esrch(gate_for_all: MountDoor, 
         os.close(fd)
 
 
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+def test_a_handle_on_a_process_leads_to_none_that_has_its_pid_later(gate_for_all: MountDoor, mount: Mount) -> None:
+    first = gate_for_all.spawn_member(uid=NOBODY)
+    directory = mount.path / f"proc/{first.pid}"
+    kept = {name: os.open(directory / name, os.O_PATH) for name in ("syscall", "mem", "blocked", "fd", "status")}
+    first.kill()
+    for _ in range(100):  # others may take it first
+        LAST_PID.write_text(str(first.pid - 1))
+        second = gate_for_all.spawn_member()
+        if second.pid == first.pid:
+            break
+        second.kill()
+    else:
+        pytest.skip("the pid does not come again")
+    assert (directory / "status").read_text().splitlines()[5].split()[1] == "0"  # root's now
+    for name, fd in kept.items():
+        path = f"/proc/self/fd/{fd}"
+        told = errno_of(lambda path=path, name=name: os.listdir(path) if name == "fd" else os.open(path, os.O_RDONLY))
+        assert told in ("ESRCH", "ENOENT", "ESTALE"), name
+        os.close(fd)
+
+
 @pytest.mark.parametrize("how", ["not dumpable", "gave up root"])
 def test_nobody_acts_for_a_process_that_the_host_does_not_let_them_trace(
     gate_for_all: MountDoor, mount: Mount, how: str
