@@ -141,6 +141,11 @@ def test_any_mixture_is_answered(ipc_namespace: None, name: str, args: list, kwa
     remove_all(before)
 
 
+async def test_too_many_operations_are_told_by_their_count_before_one_is_looked_at(kernel: Kernel) -> None:
+    reply = await answer(kernel, Request("semop", [0, [object()] * 700_000]))
+    assert reply.errno == errno.E2BIG
+
+
 async def test_replies_earned_before_a_bad_request_are_not_lost(kernel: Kernel) -> None:
     queue = msgget(0, 0o600)
     caller = caller_here(kernel)

@@ -1,22 +1,27 @@
 """What one user may hold of the daemon: each limit has its errno, names itself, and leaves room for others."""
 
+import ctypes
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from children import wait_until
+from children import Child, wait_until
 from doors import NOBODY, MountDoor, write
 from hypothesis import given
 from hypothesis import strategies as st
 from mounts import Mount, mounted
+from native import libc
 from native_msg import CONSTANTS, msgctl, msgget
 from native_shm import shmctl, shmget
 
 from synosfs.errors import SynosError
 from synosfs.options import LIMITS
 from synosfs.process.accounts import KINDS, Account, Accounts, Holding, Limits
+
+PR_SET_DUMPABLE = 4
 
 OPTIONS = "max_sessions=20,max_memory=3000000,max_descriptors=12,max_attachments=3,max_waiting=4"
 
@@ -156,6 +161,35 @@ def test_unread_replies(small: MountDoor) -> None:
     assert int(count) == 8000  # what was earned is not lost
     assert bounded == "True"
     msgctl(queue, CONSTANTS["IPC_RMID"])
+
+
+def test_last_replies(small: MountDoor) -> None:
+    """Of processes that nobody reads: what is too much is not kept, and the reply of the next says so."""
+    looks = b"[" + b",".join([b'{"call":"uname"}'] * 6000) + b"]\n"
+    ready, tell = os.pipe()
+
+    def answered() -> None:
+        session = os.open(small.mount.gate, os.O_WRONLY)
+        os.write(tell, write(session, looks).encode() + b".")
+        signal.pause()
+
+    def start_many() -> str:
+        libc.prctl(ctypes.c_int(PR_SET_DUMPABLE), ctypes.c_ulong(1))  # its children let each other look into them
+        members = [Child(answered) for _ in range(5)]
+        assert os.read(ready, 1) + b"".join(os.read(ready, 1) for _ in members[1:]) == b"....."
+        replies = [(small.mount.path / f"proc/{member.pid}/syscall").read_bytes() for member in members]
+        held = used(small.mount, NOBODY)["memory"]
+        for member in members:
+            member.close()
+        kept = [reply for reply in replies if reply.count(b"sysname") == 6000]
+        assert held >= sum(map(len, kept))
+        return f"{len(kept)} {[reply[:40] for reply in replies if reply not in kept]}"
+
+    count, _, told = refused(small, start_many).partition(" ")
+    assert int(count) < 5
+    assert told.count("-1 ENOMEM the last reply is not kept") == 5 - int(count)
+    os.close(ready)
+    os.close(tell)
 
 
 def test_texts_of_open_files(small: MountDoor) -> None:
