@@ -137,13 +137,19 @@ def thread_group(tid: int) -> int:
     return int(field(text(tid, "status"), b"Tgid"))
 
 
+#: So far up a thread's ancestors are looked at, at 12 us each: a user can make each process the parent of the next.
+_MOST_ANCESTORS = 128
+
+
 def ancestors(tid: int) -> Iterator[int]:
-    """The thread's process, its parent, and so on."""
+    """The thread's process, its parent, and so on, for as many as a shell's children can be thought to have."""
     try:
         pid = thread_group(tid)
-        while pid > 0:
+        for _ in range(_MOST_ANCESTORS):
             yield pid
             pid = stat(pid).ppid
+            if pid <= 0:
+                return
     except ProcessLookupError:
         return
 

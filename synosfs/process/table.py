@@ -298,15 +298,10 @@ class ProcessTable:
 
     def ancestry(self, tid: int) -> Iterator[Process]:
         """The SynOS processes among the caller and its ancestors, nearest first."""
-        try:
-            pid = procfs.thread_group(tid)
-            while pid > 0:
-                process = self.find(pid)
-                if process is not None:
-                    yield process
-                pid = procfs.stat(pid).ppid
-        except ProcessLookupError:
-            return
+        for pid in procfs.ancestors(tid):
+            process = self.find(pid)
+            if process is not None:
+                yield process
 
     async def watch(self) -> None:
         """Remove processes as they die. Runs for as long as the daemon does."""
