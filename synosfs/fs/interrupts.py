@@ -19,6 +19,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import ClassVar
 
@@ -38,6 +39,9 @@ SESSION_BITS = 24
 
 #: Look this often without a notice, in seconds.
 _SLOW_LOOK = 2.0
+
+#: Looking through all threads lets others in after so long, in seconds.
+_TURN = 0.0005
 
 #: Look at this many callers in a row, and for at most this share of the time, however often they are signalled.
 _SLICE = 25
@@ -114,17 +118,33 @@ class InterruptWatch:
             tid, inode = _waiter(parked).tid, _waiter(parked).inode
             # A thread waits in one call at a time: of two, one is another thread's.
             state = _state(tid, parked in self._seen) if waiters[tid] == inodes[inode] == 1 else "elsewhere"
-            if state == "waiting":
-                self._seen.add(parked)
+            if state == "waiting" and parked not in self._seen:
+                if _is_in(tid, inode):
+                    self._seen.add(parked)
+                else:
+                    strangers.append(parked)
             if state == "interrupted":
                 _end(parked)
             elif state == "elsewhere" or (last and state == "running"):
                 strangers.append(parked)
         if strangers:
-            for tid, inode in _threads_in_fuse():
-                if _state(tid) == "interrupted":
-                    for parked in _calls_of(tid, inode, strangers):
-                        _end(parked)
+            await self._look_for(strangers)
+
+    async def _look_for(self, strangers: list[Parked]) -> None:
+        """Find who waits for these among all threads of the host, and end those of who was signalled."""
+        began = time.perf_counter()
+        for tid in _threads():
+            inode = procfs.inode_in_use(tid) if procfs.waits_for_fuse(tid) else None
+            if inode is not None and _state(tid) == "interrupted":
+                for parked in _calls_of(tid, inode, strangers):
+                    _end(parked)
+            if time.perf_counter() - began > _TURN:
+                await trio.lowlevel.checkpoint()
+                began = time.perf_counter()
+                still = set(self._parking.interruptible())
+                strangers = [parked for parked in strangers if parked in still]
+                if not strangers:
+                    return
 
 
 def shown_inode(inode: int) -> int:
@@ -170,17 +190,22 @@ def _state(tid: int, seen: bool = False) -> str:
     return "interrupted" if state == "D" else "waiting"
 
 
-def _threads_in_fuse() -> Iterator[tuple[int, int]]:
-    """The threads that wait in FUSE, with the inode number of the file that they read or write."""
-    try:
-        processes = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return
-    for process in processes:
-        try:
-            tids = [int(tid) for tid in os.listdir(f"/proc/{process}/task")]
-        except OSError:
-            continue  # it ended meanwhile
-        for tid in tids:
-            if procfs.waits_for_fuse(tid) and (inode := procfs.inode_in_use(tid)) is not None:
-                yield tid, inode
+def _is_in(tid: int, inode: int) -> bool:
+    """Whether the file that a thread waits in may be this one: it may wait in another, of another mount even. What
+    waits for a change by name is in no file; nor can be told what the daemon may not see.
+    """
+    in_use = procfs.inode_in_use(tid) if inode else None
+    return in_use is None or in_use in (inode, shown_inode(inode))
+
+
+def _threads() -> Iterator[int]:
+    """All threads of the host, bit by bit: there can be tens of thousands, of one user's."""
+    for process in _numbers("/proc"):
+        yield from _numbers(f"/proc/{process}/task")
+
+
+def _numbers(directory: str) -> Iterator[int]:
+    with suppress(OSError), os.scandir(directory) as entries:  # it may have ended
+        for entry in entries:
+            if entry.name.isdigit():
+                yield int(entry.name)

@@ -1,13 +1,16 @@
 """One long write holds nobody up: other callers are served while it is under way, whatever file takes its lines."""
 
+import ctypes
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from children import Child
-from doors import MountDoor
+from children import Child, wait_until
+from doors import MountDoor, write
 from mounts import Mount
 from native_msg import msgctl, msgget, msgsnd
 from native_posix import libc, sem_open, unlink_all
@@ -128,3 +131,49 @@ def test_others_are_answered_while_somebody_looks_for_a_message(
     assert looker.result() == b""
     assert longest < LONG_S
     assert answers > 3
+
+
+# --- signals
+
+THREADS = 5000
+
+
+def test_others_are_answered_while_who_was_signalled_is_looked_for_among_many_threads(
+    gate: MountDoor, mount: Mount, nothing_left: None
+) -> None:
+    """Where a session was handed on, all threads of the host are looked at, whosever they are."""
+    queue = msgget(0, 0o600)
+    ready, tell = os.pipe()
+
+    def crowd() -> None:
+        threading.stack_size(64 << 10)
+        for _ in range(THREADS):
+            threading.Thread(target=signal.pause, daemon=True).start()
+        os.write(tell, b".")
+        signal.pause()
+
+    def wait_in_anothers() -> None:
+        session = os.open(mount.gate, os.O_RDWR)
+        if os.fork() == 0:
+            libc.prctl(ctypes.c_int(1), ctypes.c_ulong(signal.SIGKILL))  # PR_SET_PDEATHSIG
+            while True:
+                write(session, b"msgrcv %d 10\n" % queue)
+        signal.pause()
+
+    def interrupt() -> None:
+        for _ in range(5):
+            before = int(mount.stats()["blocked_total"])
+            os.kill(waiter, signal.SIGUSR1)
+            wait_until(lambda before=before: int(mount.stats()["blocked_total"]) > before, "it waits again")
+
+    crowded, opener = gate.spawn(crowd), gate.spawn(wait_in_anothers)
+    assert os.read(ready, 1) == b"."
+    wait_until(lambda: mount.blocked(opener.pid), "it is blocked")
+    waiter = int(Path(f"/proc/{opener.pid}/task/{opener.pid}/children").read_text())
+    _, longest = longest_gap(gate, gate.spawn(interrupt))
+    assert longest < 0.05
+    os.kill(waiter, signal.SIGKILL)
+    crowded.kill()
+    os.close(ready)
+    os.close(tell)
+    msgctl(queue, CONSTANTS["IPC_RMID"])

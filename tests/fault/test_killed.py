@@ -242,6 +242,27 @@ def test_a_child_is_killed_on_its_parents_session_while_the_parent_is_blocked_it
     nothing_received(queue)
 
 
+def test_a_child_is_killed_on_its_parents_session_while_the_parent_waits_in_another_mount(
+    gate: MountDoor, own_mount: Mount, queue: int
+) -> None:
+    """Where the opener of the session waits is looked at, not only that it does."""
+
+    def block_both() -> None:
+        inherited = os.open(gate.mount.gate, os.O_RDWR)
+        if os.fork() == 0:
+            write(inherited, b"msgrcv %d 10\n" % queue)
+        write(os.open(own_mount.gate, os.O_RDWR), b"nanosleep 60\n")
+
+    parent = gate.spawn(block_both)
+    wait_until(lambda: gate.mount.blocked(parent.pid) and own_mount.blocked(parent.pid), "both block")
+    (child,) = children_of(parent.pid)
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: gate.blocked_callers() == 0, "the child is gone", AT_ONCE_S)
+    assert own_mount.blocked(parent.pid)
+    parent.kill()
+    nothing_received(queue)
+
+
 def test_a_child_is_killed_in_a_queue_file_in_which_its_parent_waits_too(
     gate: MountDoor, mount: Mount, queue: int
 ) -> None:
