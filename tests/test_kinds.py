@@ -198,7 +198,12 @@ def test_an_unknown_call_is_enosys_with_the_nearest_name(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("call", "message"),
-    [("ptrace", "ptrace is not built"), (101, "ptrace .101. is not built"), (9999, "no call has number 9999")],
+    [
+        ("bpf", "bpf is not built"),
+        (321, "bpf .321. is not built"),
+        (101, "ptrace is refused: .*strace"),
+        (9999, "no call has number 9999"),
+    ],
 )
 def test_a_call_that_is_not_built_is_enosys_by_name(call: str | int, message: str) -> None:
     with pytest.raises(SynosError, match=message) as raised:

@@ -1,13 +1,16 @@
 """The numbers of the calls are those of the host's <asm/unistd_64.h>."""
 
+import errno
 import platform
 import re
 from pathlib import Path
 
 import pytest
 
+from synosfs.errors import SynosError
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.numbers import NAMES, NUMBERS
+from synosfs.syscall_gate.refused import REASONS
 
 HEADERS = ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h")
 
@@ -55,3 +58,11 @@ def test_the_table_is_in_the_order_of_the_numbers() -> None:
 def test_each_name_stands_once() -> None:
     names = [row.name for row in table.ROWS]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_a_call_that_is_refused_says_why(name: str) -> None:
+    for call in (name, NUMBERS[name]):
+        with pytest.raises(SynosError, match=f"{name} is refused: ") as refusal:
+            table.find(call)
+        assert refusal.value.errno == errno.ENOSYS

@@ -26,6 +26,7 @@ from synosfs.syscall_gate import (
 )
 from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.numbers import NAMES, NUMBERS
+from synosfs.syscall_gate.refused import REASONS
 from synosfs.syscall_gate.spec import Row, row
 
 # fmt: off
@@ -357,8 +358,10 @@ def find(call: str | int) -> Row:
 
 
 def _unknown(call: str | int) -> str:
+    name = NAMES.get(call) if isinstance(call, int) else call
+    if name in REASONS:
+        return f"{name} is refused: {REASONS[name]}"
     if isinstance(call, int):
-        name = NAMES.get(call)
         return f"{name} ({call}) is not built" if name else f"no call has number {call}"
     if call in NUMBERS:
         return f"{call} is not built; cat help lists the calls that are"
