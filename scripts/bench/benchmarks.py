@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from calls import batch_getpid, batch_messages, echo, one_call, with_blocked, with_queues
 from objects import QUEUES, SEGMENTS, SETS, listing, making, queue_file
+from processes import spawning
 from rows import Benchmark
 from throughput import fifo, shm_posix, shm_sysv
 
@@ -25,6 +26,7 @@ BENCHMARKS = (
     Benchmark("fifo", fifo, ">= 0.97 x native", 0.97),
     Benchmark("shm-posix", shm_posix, ">= 0.97 x native", 0.97),
     Benchmark("shm-sysv", shm_sysv, ">= 1 GB/s or 0.5 x tmpfs", 0.5),
+    Benchmark("spawn", spawning, "<= 1.5 x subprocess.run", 1.5),
     Benchmark("queue-ls", listing(QUEUES), _LISTING, 1.5),
     Benchmark("set-ls", listing(SETS), _LISTING, 1.5),
     Benchmark("segment-ls", listing(SEGMENTS), _LISTING, 1.5),

@@ -173,6 +173,12 @@ static int place_streams(void)
     return 0;
 }
 
+/* The last that the daemon believes: nobody but itself has had a hand in it until now. */
+static void introduce(void)
+{
+    answer(0, getpid());
+}
+
 /* Become what the process is that forks, and wait. */
 static int become(void)
 {
@@ -184,6 +190,7 @@ static int become(void)
     forker.lent = strtoull(word(), NULL, 10);
     forker.umask = number();
     forker.mount = number();
+    forker.before_rights_go = introduce;
     for (nstreams = 0; order.next < order.end; nstreams++)
         streams[nstreams].number = number();
     if (forker.pidfd < 0 || inherit(&forker, streams, nstreams, high, &doing) < 0)
@@ -314,7 +321,6 @@ static void live(int theirs)
     if (connection == -1)
         _exit(1);
     close_range(0, high - 1, 0);
-    answer(0, getpid()); /* while nobody but the daemon has had a hand in it */
     while (receive(connection)) {
         char *what = word();
         int result = -1;

@@ -454,6 +454,7 @@ int inherit(const struct forker *forker, struct stream *streams, int nstreams, i
     if (enter_directories(root, directory, other_mounts) < 0)
         return -1;
     umask(forker->umask < 0 ? strtol(field(status, "Umask"), NULL, 8) : forker->umask);
+    forker->before_rights_go();
     if (take_credentials(status, forker->lent) < 0)
         return -1;
     take_signals(status);

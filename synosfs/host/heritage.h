@@ -10,6 +10,7 @@ struct forker {
     int umask;                  /* -1: the process's own */
     unsigned long long lent;    /* capabilities that may be handed down */
     dev_t mount;                /* the device number of our mount */
+    void (*before_rights_go)(void);
 };
 
 /* A stream that is shared, and where it belongs. */

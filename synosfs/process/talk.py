@@ -102,7 +102,7 @@ class Talk:
     """One conversation: some orders, of which each is answered but "descriptors"."""
 
     def __init__(self, connection: Connection, orders: Orders, *, is_first: bool = False) -> None:
-        """``is_first``: the child has yet to say, unasked, that it is there."""
+        """``is_first``: the child has yet to say, unasked, that it is there, while it still has the daemon's rights."""
         self._connection = connection
         self._orders = orders
         self._missing = is_first + sum(words[0] != b"descriptors" for words, _ in orders)
