@@ -256,11 +256,11 @@ static int tell_environment(void)
     return 0;
 }
 
-/* execve(2). Comes back only by an error, and then the child waits as before. */
+/* execveat(2). Comes back only by an error, and then the child waits as before. */
 static int execute(void)
 {
     char *path = word(), **argv = words(), **environment = changed_environment(), *directory;
-    int failed, at = order.nfds ? up(order.fds[0]) : -1, n;
+    int failed, at = order.nfds ? up(order.fds[0]) : -1, n, source, flags;
 
     if (!argv || !environment) {
         errno = ENOMEM;
@@ -274,12 +274,14 @@ static int execute(void)
     if (*directory && (doing = directory, chdir(directory)) == -1)
         goto back;
     doing = path;
+    source = number();
+    flags = number();
     close_range(0, high - 1, 0);
     for (n = number(); n--;) {
-        int target = number(), source = number();
-        int fd = source >= 0 ? received[source] : -1;
-        for (int i = 0; source < 0 && i < nstreams; i++)
-            if (streams[i].number == ~source)
+        int target = number(), from = number();
+        int fd = from >= 0 ? received[from] : -1;
+        for (int i = 0; from < 0 && i < nstreams; i++)
+            if (streams[i].number == ~from)
                 fd = streams[i].fd;
         if (dup2(fd, target) == -1)
             goto back;
@@ -289,7 +291,7 @@ static int execute(void)
         inherited_files[1] = number();
     }
     if (set_limit(RLIMIT_NOFILE, inherited_files[0], inherited_files[1]) == 0)
-        execve(path, argv, environment);
+        syscall(SYS_execveat, source < 0 ? AT_FDCWD : received[source], path, argv, environment, flags);
 back:
     failed = errno;
     free(argv);

@@ -197,7 +197,7 @@ class Process:
         """The effective user and group that own the process, as ``/proc`` shows them. ENOENT: it has ended."""
         with suppress(FileNotFoundError):
             status = os.stat(f"/proc/{self.pid}")
-            if self.is_alive():  # else it may be another's by now
+            if self.is_alive() or self.is_zombie:  # else it may be another's by now
                 return status.st_uid, status.st_gid
         raise SynosError(ENOENT, f"process {self.pid} has ended")
 

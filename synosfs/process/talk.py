@@ -24,6 +24,7 @@ class Program(NamedTuple):
     changed in the one that it began with (a name alone: taken out). ``numbers`` are the descriptors that it will have,
     each a number of the child's own, or what is called to make one. It begins in ``directory`` (a descriptor; -1: where
     the child is), or where the path ``chdir`` leads to from there. ``files``: its RLIMIT_NOFILE, if not the child's.
+    ``at`` makes the directory (or the very file) that ``path`` is looked up from, with the ``flags`` of execveat(2).
     """
 
     path: bytes
@@ -35,11 +36,13 @@ class Program(NamedTuple):
     directory: int = -1
     chdir: bytes = b""
     files: tuple[int, ...] = ()
+    at: Callable[[], int] | None = None
+    flags: int = 0
 
     @property
     def is_quick(self) -> bool:
         """Whether nothing has to be opened for it."""
-        return not any(callable(source) for source in self.numbers.values())
+        return self.at is None and not any(callable(source) for source in self.numbers.values())
 
     def orders(self) -> Orders:
         """How a child is told."""
@@ -52,6 +55,8 @@ class Program(NamedTuple):
                 else:
                     numbers += [number, len(fds)]
                     fds.append(source())
+            if self.at is not None:
+                fds.append(self.at())
             directory = [os.dup(self.directory)] if self.directory >= 0 else []
         except BaseException:
             forking.close(fds)
@@ -61,7 +66,9 @@ class Program(NamedTuple):
             *counted(self.argv),
             self.is_whole,
             *counted(self.environment),
-            *(self.umask, self.chdir, len(self.numbers)),
+            *(self.umask, self.chdir),
+            *(-1 if self.at is None else len(fds) - 1, self.flags),
+            len(self.numbers),
             *numbers,
             *self.files,
         ]

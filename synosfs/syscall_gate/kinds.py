@@ -356,6 +356,7 @@ KINDS: dict[str, Kind] = {
     "whence": Kind("whence", _named_number(abi.SEEK)),
     "fcntl_command": Kind("command", _named_number(_constants("F_"))),
     "fcntl_argument": Kind("argument", _flags(_OPEN_FLAGS | {"FD_CLOEXEC": abi.FD_CLOEXEC})),
+    "at_flags": Kind("flags", _flags(_constants("AT_"))),
     "words": Kind("words", _words, variadic=True),
     "environment": Kind("words", _words),
     "variables": Kind("NAME=value", _variables, rest=True),

@@ -13,8 +13,8 @@ REASONS: dict[str, str] = {
         _SIGNALS,
     ),
     **dict.fromkeys(("signalfd", "signalfd4"), _SIGNALS),
-    "rt_sigqueueinfo": "a value with a signal would say that the daemon has sent it; kill and pidfd_send_signal send one",
-    "rt_tgsigqueueinfo": "a value with a signal would say that the daemon has sent it; tgkill sends one",
+    "rt_sigqueueinfo": "a value with a signal would be the daemon's; kill and pidfd_send_signal send one",
+    "rt_tgsigqueueinfo": "a value with a signal would be the daemon's; tgkill sends one",
     **dict.fromkeys(
         ("alarm", "setitimer", "getitimer", "timer_create", "timer_settime", "timer_gettime", "timer_delete"), _TIMERS
     ),

@@ -103,10 +103,33 @@ def become(caller: Caller, streams: list[int] | None = None) -> Words:
 
 def sys_execve(caller: Caller, path: str, argv: list[bytes] | None, envp: list[bytes] | None) -> Until:
     """Errors are the kernel's, and then the child waits as before."""
+    return _execute(caller, path, argv, envp)
+
+
+def sys_execveat(
+    caller: Caller, dirfd: int, path: str, argv: list[bytes] | None, envp: list[bytes] | None, flags: int
+) -> Until:
+    """As ``execve``, from a directory that is open here; with AT_EMPTY_PATH and an empty path, the open file itself."""
+    if dirfd == abi.AT_FDCWD:
+        return _execute(caller, path, argv, envp, flags)
+    description = caller.descriptors.get(dirfd)
+    if description.host_fd < 0:
+        raise SynosError(errno.ENOTDIR, f"descriptor {dirfd} is a {description.file_type}, and no directory or program")
+    return _execute(caller, path, argv, envp, flags, partial(type_of(description).for_program, description))
+
+
+def _execute(
+    caller: Caller,
+    path: str,
+    argv: list[bytes] | None,
+    envp: list[bytes] | None,
+    flags: int = 0,
+    at: Callable[[], int] | None = None,
+) -> Until:
     process, child = caller.process, _waiting(caller, "execve turns a child of fork into a program")
     place_of(caller).check(path)
     descriptors = caller.descriptors.copy()  # so that none is closed before the child has it
-    program = _program(caller, child, path, argv, process.variables, descriptors)
+    program = _program(caller, child, path, argv, process.variables, descriptors)._replace(at=at, flags=flags)
     if envp is not None:
         program = program._replace(environment=envp, is_whole=True)
 

@@ -1,8 +1,12 @@
 """Groups, priorities, processors and limits: what a process may ask and change, of itself and of others."""
 
 import os
+import signal
+import time
+from pathlib import Path
 
 import pytest
+from children import wait_until
 from doors import NOBODY, Door
 
 
@@ -102,3 +106,53 @@ def test_who_has_not_the_right_raises_no_hard_limit(door: Door) -> None:
 def test_a_limit_that_there_is_not(door: Door) -> None:
     assert door.call("getrlimit", 16).errno == "EINVAL"
     assert door.call("prlimit64", 0, 99).errno == "EINVAL"
+
+
+# --- use, and the machine
+
+
+def test_times_and_usage_grow(door: Door) -> None:
+    if door.name == "native":
+        pytest.skip("the host's own are not read of /proc")
+
+    def use() -> list[bool]:
+        before, usage = door.ok("times"), door.ok("getrusage", "RUSAGE_SELF").results
+        deadline = time.process_time() + 0.1
+        while time.process_time() < deadline:
+            pass
+        after, more = door.ok("times"), door.ok("getrusage").results
+        return [
+            after.ret >= before.ret > 0,
+            sum(after.results.values()) > sum(before.results.values()),
+            more["utime_us"] + more["stime_us"] >= usage["utime_us"] + usage["stime_us"] + 50_000,
+            door.ok("getrusage", "RUSAGE_CHILDREN").results["utime_us"] == 0,
+            door.call("getrusage", "RUSAGE_THREAD").errno == "EINVAL",
+        ]
+
+    assert door.spawn(use).result() == [True] * 5
+
+
+def test_sysinfo_tells_of_the_machine(door: Door) -> None:
+    if door.name == "native":
+        pytest.skip("Python has no sysinfo")
+    found = door.ok("sysinfo").results
+    memory = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
+    assert found["totalram"] * found["mem_unit"] == memory["MemTotal"] * 1024
+    assert abs(found["uptime"] - float(Path("/proc/uptime").read_text().split()[0])) < 5
+    assert found["procs"] > 1
+
+
+# --- threads
+
+
+def test_tgkill_reaches_a_thread_of_that_process_alone(door: Door) -> None:
+    if door.name == "native":
+        pytest.skip("Python has no tgkill")
+    target = door.spawn(signal.pause)
+    wait_until(lambda: target.state == "S", "it sleeps")
+    assert door.call("tgkill", target.pid, os.getpid(), 0).errno == "ESRCH"
+    assert door.call("tgkill", 0, target.pid, 0).errno == "EINVAL"
+    assert door.call_as(NOBODY, "tgkill", target.pid, target.pid, 0).errno == "EPERM"
+    door.ok("tgkill", target.pid, target.pid, "SIGTERM")
+    wait_until(target.ended, "it is dead")
+    assert target.status == -signal.SIGTERM

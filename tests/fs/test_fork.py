@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -422,3 +423,26 @@ def test_spawn_of_a_descriptor_that_is_not_open_is_ebadf(door: MountDoor) -> Non
 @pytest.mark.parametrize("flags", ["CLONE_VM", "CLONE_FS|SIGCHLD", "0x40000000"])
 def test_clone_of_anything_but_a_process_is_einval(door: MountDoor, flags: str) -> None:
     assert door.call("clone", flags).errno == "EINVAL"
+
+
+# --- execveat
+
+
+def test_a_child_becomes_a_program_of_an_open_directory(
+    door: MountDoor, fork: Callable[[], Forked], output: tuple[int, int], tmp_path: Path
+) -> None:
+    read, write = output
+    file = tmp_path / "program"
+    shutil.copy("/bin/echo", file)
+    program = door.ok("open", str(file).encode()).ret
+    child, other = fork(), fork()
+    door.ok("close", program)
+    for one in (child, other):
+        one.ok(f"dup2 {write} 1")
+    assert child.call(f"execveat {program} x").startswith("-1 ENOTDIR")
+    child.ok(f'execveat {program} "" echo by its descriptor flags=AT_EMPTY_PATH')
+    assert door.ok("read", read, 100).data == b"by its descriptor\n"
+    other.ok(f"execveat -100 {file} echo by its path")
+    assert said(door, read, write) == "by its path\n"
+    for one in (child, other):
+        door.ok("wait4", one.pid)
