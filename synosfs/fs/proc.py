@@ -83,7 +83,7 @@ class ProcessDirectory(Node):
     is_kept = False
 
     def attributes(self, who: Who) -> Attributes:
-        if not self.process.is_alive() and not self.process.is_zombie:
+        if not self.process.has_its_pid:
             raise SynosError(ENOENT, f"process {self.process.pid} has ended")
         return Attributes(stat.S_IFDIR | 0o555, *self.process.owner())
 
@@ -141,7 +141,7 @@ class ProcessFile(Node):
             shown = Snapshot(self.render(self.kernel, process))
         except (FileNotFoundError, ProcessLookupError):
             shown = None
-        if shown is None or not process.is_alive():  # else its pid was its own when the text was made
+        if shown is None or not process.has_its_pid:  # else its pid was its own when the text was made
             raise SynosError(ESRCH, f"process {process.pid} has ended")
         return shown
 

@@ -163,9 +163,9 @@ class Process:
         return (process for process in self._table.ancestry(self.pid) if process is not self)
 
     @property
-    def is_zombie(self) -> bool:
-        """Whether it has ended, and whoever forked it has still to wait for it."""
-        return self.child is not None and self.child.parent is not None and not self.is_alive()
+    def has_its_pid(self) -> bool:
+        """Whether its pid is its own: it runs, or is a zombie, for which whoever forked it has still to wait."""
+        return self.is_alive() or (self.child is not None and self.child.parent is not None)
 
     def ppid(self) -> int:
         """Its parent: who forked it here, 1 when that has ended; else the host's word. ESRCH."""
@@ -197,7 +197,7 @@ class Process:
         """The effective user and group that own the process, as ``/proc`` shows them. ENOENT: it has ended."""
         with suppress(FileNotFoundError):
             status = os.stat(f"/proc/{self.pid}")
-            if self.is_alive() or self.is_zombie:  # else it may be another's by now
+            if self.has_its_pid:  # else it may be another's by now
                 return status.st_uid, status.st_gid
         raise SynosError(ENOENT, f"process {self.pid} has ended")
 
