@@ -5,14 +5,14 @@ write that reaches one is short. Its size is 0, so that what copies trees leaves
 """
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from errno import EFAULT, EIO
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs.node import Attributes, Handle, Node, Who
 from synosfs.fs.session import open_caller
-from synosfs.fs.tables import columns
+from synosfs.fs.tables import Row
 from synosfs.host import abi
 from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
@@ -90,9 +90,9 @@ def _as_file(error: SynosError) -> SynosError:
     return SynosError(EIO, error.message) if error.errno == EFAULT else error
 
 
-def attachments_text(_kernel: Kernel, process: Process) -> str:
+def attachments(_kernel: Kernel, process: Process) -> tuple[tuple[str, ...], Iterable[Row]]:
     """``attach``: a line an attachment, by address; the size in bytes."""
-    rows = [
+    rows = (
         (
             f"{attachment.address:#x}",
             attachment.memory.shmid,
@@ -100,5 +100,5 @@ def attachments_text(_kernel: Kernel, process: Process) -> str:
             "|".join(name for name, bit in _FLAGS.items() if attachment.flags & bit) or "-",
         )
         for attachment in process.address_space
-    ]
-    return columns(("address", "shmid", "size", "flags"), rows)
+    )
+    return ("address", "shmid", "size", "flags"), rows

@@ -1,5 +1,6 @@
 """``proc/``: the SynOS processes. ``self`` is the caller, or its nearest ancestor that takes part."""
 
+import functools
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -8,15 +9,18 @@ from errno import ENOENT, ESRCH
 
 from synosfs.errors import SynosError, printable
 from synosfs.fs.descriptors import Descriptors, records_text
-from synosfs.fs.memory import MemoryFile, attachments_text
+from synosfs.fs.memory import MemoryFile, attachments
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
 from synosfs.fs.session import look_into
 from synosfs.fs.syscall_file import ProcessSyscallFile
-from synosfs.fs.tables import columns
+from synosfs.fs.tables import Row, table
 from synosfs.host import credentials, procfs
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
+
+#: The header of a table that may be long, and its rows.
+Table = tuple[tuple[str, ...], Iterable[Row]]
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,11 @@ class HostLink(Node):
 
 @dataclass(frozen=True)
 class ProcessFile(Node):
-    """A text about one process. ESRCH when it has ended."""
+    """A text about one process, or a table. ESRCH when it has ended."""
 
     kernel: Kernel
     process: Process
-    render: Callable[[Kernel, Process], str]
+    render: Callable[[Kernel, Process], str | Table]
     mode: int
 
     def attributes(self, who: Who) -> Attributes:
@@ -138,7 +142,8 @@ class ProcessFile(Node):
         elif not self.kernel.sees(process, who.pid, who.uid, who.gid):
             raise no_such(str(process.pid))
         try:
-            shown = Snapshot(self.render(self.kernel, process))
+            text = self.render(self.kernel, process)
+            shown = Snapshot(text if isinstance(text, str) else await table(*text))
         except (FileNotFoundError, ProcessLookupError):
             shown = None
         if shown is None or not process.has_its_pid:  # else its pid was its own when the text was made
@@ -165,14 +170,14 @@ def _status(kernel: Kernel, process: Process) -> str:
     return "".join(f"{name}:\t{value}\n" for name, value in fields.items())
 
 
-def _blocked(kernel: Kernel, process: Process) -> str:
+def _blocked(kernel: Kernel, process: Process) -> Table:
     now = time.monotonic()
     rows = [
         (parked.caller.tid, f"{now - parked.since:.3f}", parked.what)
         for parked in sorted(kernel.parking, key=lambda parked: parked.since)
         if parked.caller.process is process
     ]
-    return columns(("tid", "seconds", "call"), rows)
+    return ("tid", "seconds", "call"), rows
 
 
 def _stats(_kernel: Kernel, process: Process) -> str:
@@ -184,10 +189,10 @@ def _children(_kernel: Kernel, process: Process) -> str:
     return "".join(f"{pid} " for pid in process.children)
 
 
-def _undo(kernel: Kernel, process: Process) -> str:
+def _undo(kernel: Kernel, process: Process) -> Table:
     """What the end of the process will add to semaphores; see ``ipc.undo`` for what this cannot know."""
-    entries = [entry for entry in kernel.ipc.undo.of(process) if _is_set(entry[0])]
-    return columns(("semid", "num", "adjustment"), entries)
+    is_set = functools.cache(_is_set)
+    return ("semid", "num", "adjustment"), (entry for entry in kernel.ipc.undo.of(process) if is_set(entry[0]))
 
 
 def _is_set(semid: int) -> bool:
@@ -199,10 +204,10 @@ def _is_set(semid: int) -> bool:
 
 
 #: Each file's text and mode; what a process says in its calls is for its owner.
-_FILES: dict[str, tuple[Callable[[Kernel, Process], str], int]] = {
+_FILES: dict[str, tuple[Callable[[Kernel, Process], str | Table], int]] = {
     "status": (_status, 0o444),
     "blocked": (_blocked, 0o400),
-    "attach": (attachments_text, 0o400),
+    "attach": (attachments, 0o400),
     "fds": (records_text, 0o400),
     "stats": (_stats, 0o444),
     "children": (_children, 0o444),

@@ -7,7 +7,7 @@ id names nothing any more. Operations that a process makes natively are in anoth
 """
 
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from weakref import WeakKeyDictionary
 
 from synosfs.host.abi import SEM_UNDO
@@ -43,18 +43,20 @@ class UndoLedger:
                 for entries in self._sets.get(semid, {}).values():
                     entries.pop(num, None)
 
-    def of(self, owner: Hashable) -> list[tuple[int, int, int]]:
-        """(semid, number, what the owner's end will add to the semaphore), in order."""
+    def of(self, owner: Hashable) -> Iterator[tuple[int, int, int]]:
+        """(semid, number, what the owner's end will add to the semaphore), in order; looked up a set at a time."""
         with self._lock:
-            return sorted(
-                (semid, num, adjustment)
-                for semid, owners in self._sets.items()
-                for num, adjustment in owners.get(owner, {}).items()
-            )
+            semids = sorted(self._sets)
+        for semid in semids:
+            with self._lock:
+                owners = self._sets.get(semid)
+                entries = [] if owners is None else sorted(owners.get(owner, {}).items())
+            for num, adjustment in entries:
+                yield semid, num, adjustment
 
     def ended(self, owner: Hashable) -> list[tuple[int, int, int]]:
         """``owner`` has ended; the host applies what ``of`` said."""
-        applied = self.of(owner)
+        applied = list(self.of(owner))
         with self._lock:
             for semid, owners in list(self._sets.items()):
                 owners.pop(owner, None)

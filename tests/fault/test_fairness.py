@@ -133,6 +133,29 @@ def test_others_are_answered_while_somebody_looks_for_a_message(
     assert answers > 3
 
 
+@pytest.fixture
+def sets(nothing_left: None) -> Iterator[list[int]]:
+    made = [semget(0, 250, 0o600) for _ in range(100)]
+    yield made
+    for semid in made:
+        semctl(semid, 0, CONSTANTS["IPC_RMID"])
+
+
+def test_others_are_answered_while_somebody_looks_at_a_long_undo_list(
+    gate: MountDoor, mount: Mount, sets: list[int]
+) -> None:
+    def look() -> int:
+        for semid in sets:
+            gate.ok("semop", semid, *[(num, 1, "SEM_UNDO") for num in range(250)])
+        return len((mount.path / f"proc/{os.getpid()}/undo").read_text().splitlines())
+
+    looker = gate.spawn(look)
+    answers, longest = longest_gap(gate, looker)
+    assert looker.result() == 250 * len(sets) + 1
+    assert longest < 0.1
+    assert answers > 3
+
+
 # --- signals
 
 THREADS = 5000
