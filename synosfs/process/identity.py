@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from synosfs.errors import SynosError
-from synosfs.host import credentials, procfs
+from synosfs.host import credentials, procfs, rights
 from synosfs.host.abi import CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID
-from synosfs.host.credentials import Identifiers
+from synosfs.host.credentials import Credentials, Identifiers
 
 
 def identifiers(pid: int) -> Identifiers:
@@ -26,6 +26,12 @@ def umask(tid: int) -> int:
     """The file mode creation mask of a thread."""
     with _alive(f"thread {tid}"):
         return procfs.umask(tid)
+
+
+def real_rights(tid: int, lent: Credentials, *, own: bool) -> Credentials:
+    """The rights by a thread's real ids, as access(2) wants them; ``own``: the process itself asks."""
+    with _alive(f"thread {tid}"), rights.acting_as_daemon():
+        return credentials.real_of_thread(tid, lent, own=own)
 
 
 def clock_ns(clockid: int, pid: int, tid: int) -> int:

@@ -25,7 +25,7 @@ from synosfs.ipc.manager import IPCManager
 from synosfs.process.accounts import Account, Accounts, Holding
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
-from synosfs.process.descriptors import DescriptorTable
+from synosfs.process.descriptors import Description, DescriptorTable, let_go
 from synosfs.process.queue_bytes import QueueBytes
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,10 @@ class Process:
         self.errors = 0
         self.bytes = 0
         self.ended = False
+        #: Its working directory and its file mode creation mask, once chdir(2) and umask(2) are called here; until
+        #: then they are those that the host has for it.
+        self.directory: Description | None = None
+        self.own_umask: int | None = None
         self.address_space = AddressSpace(used, account)
         self._avatar: Avatar | None = None
         self._descriptors: DescriptorTable | None = None
@@ -109,6 +113,30 @@ class Process:
     def _ancestry(self) -> Iterator["Process"]:
         return (process for process in self._table.ancestry(self.pid) if process is not self)
 
+    def change_directory(self, directory: Description) -> None:
+        """chdir(2) here: from now on its relative paths begin there. EMFILE: its user holds too many descriptors.
+        ESRCH: it has ended. A directory that cannot be had is released.
+        """
+        directory.references += 1
+        try:
+            if self.ended:
+                raise SynosError(ESRCH, f"process {self.pid} has ended")
+            if directory.account is None:
+                self.account.charge("descriptors")
+                directory.account = self.account
+        except SynosError:
+            let_go(directory)
+            raise
+        before, self.directory = self.directory, directory
+        if before is not None:
+            let_go(before)
+
+    def inherit_place(self, parent: "Process") -> None:
+        """As after fork(2): the working directory and the mask that the parent has set here."""
+        if parent.directory is not None:
+            self.change_directory(parent.directory)
+        self.own_umask = parent.own_umask
+
     def is_alive(self) -> bool:
         """Whether the process still runs, asked of the kernel now."""
         return not self.ended and not self._death.poll(0)
@@ -153,6 +181,9 @@ class Process:
             self._avatar.close()
         if self._descriptors is not None:
             self._descriptors.close_all()
+        if self.directory is not None:
+            let_go(self.directory)
+            self.directory = None
         self.address_space.close()
         os.close(self.pidfd)
 
