@@ -75,6 +75,7 @@ def sleeps_in(call: str) -> int:
 
 def _families() -> tuple[dict, dict, dict]:
     import native_msg
+    import native_path
     import native_pipe
     import native_poll
     import native_posix
@@ -82,7 +83,10 @@ def _families() -> tuple[dict, dict, dict]:
     import native_sem
     import native_shm
 
-    families = (native_msg, native_sem, native_shm, native_pipe, native_poll, native_posix, native_process)
+    families = (
+        *(native_msg, native_sem, native_shm, native_pipe, native_poll, native_posix),
+        *(native_path, native_process),
+    )
     merged: tuple[dict, dict, dict] = ({}, {}, {})
     for family in families:
         for whole, part in zip(merged, (family.CALLS, family.CONSTANTS, family.SLEEPS), strict=True):

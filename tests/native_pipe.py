@@ -1,7 +1,7 @@
 """Pipes, FIFOs, socket pairs and descriptors by libc: <unistd.h>, <fcntl.h>, <sys/stat.h>, <sys/ioctl.h>."""
 
 import ctypes
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_ulong, c_void_p
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_ulong, c_void_p
 
 from native import Result, checked, libc
 
@@ -31,16 +31,11 @@ CONSTANTS = {
     "SEEK_SET": 0,
     "SEEK_CUR": 1,
     "SEEK_END": 2,
-    "S_IFIFO": 0o010000,
 }
-SLEEPS = {"read": 0, "write": 1, "open": 257}
+SLEEPS = {"read": 0, "write": 1}
 
 _AF_UNIX, _SOCK_STREAM = 1, 1
 
-libc.open.argtypes = (c_char_p, c_int, c_uint)
-libc.mknod.argtypes = (c_char_p, c_uint, c_ulong)
-libc.mkfifo.argtypes = (c_char_p, c_uint)
-libc.unlink.argtypes = (c_char_p,)
 libc.lseek.argtypes = (c_int, c_long, c_int)
 libc.lseek.restype = c_long
 libc.fcntl.argtypes = (c_int, c_int, c_long)
@@ -87,7 +82,6 @@ def ioctl(fd: int, request: int) -> Result:
 CALLS = {
     "read": read,
     "write": lambda fd, data: checked(_write(fd, data, len(data))),
-    "open": lambda path, flags, mode=0o666: checked(libc.open(path, flags, mode)),
     "close": lambda fd: checked(libc.close(fd)),
     "lseek": lambda fd, offset, whence=0: checked(libc.lseek(fd, offset, whence)),
     "ioctl": ioctl,
@@ -100,7 +94,4 @@ CALLS = {
     "dup2": lambda fd, newfd: checked(libc.dup2(fd, newfd)),
     "dup3": lambda fd, newfd, flags=0: checked(libc.dup3(fd, newfd, flags)),
     "fcntl": lambda fd, command, argument=0: checked(libc.fcntl(fd, command, argument)),
-    "mknod": lambda path, mode, device=0: checked(libc.mknod(path, mode, device)),
-    "mkfifo": lambda path, mode=0o666: checked(libc.mkfifo(path, mode)),
-    "unlink": lambda path: checked(libc.unlink(path)),
 }

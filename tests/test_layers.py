@@ -55,6 +55,7 @@ ROOMS = {
     "syscall_gate.file_types": room("errors ipc process host.abi host.path"),
     "syscall_gate.kinds": room("errors ipc host.abi"),
     "syscall_gate.parking": room("errors process host.rights host.credentials host.thread", "threading time trio"),
+    "syscall_gate.places": room("errors ipc process host.abi host.path"),
     "syscall_gate.readiness": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
     "syscall_gate.watches": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
     "kernel": room("errors host ipc process syscall_gate"),

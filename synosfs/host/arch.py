@@ -29,6 +29,7 @@ _EVERYWHERE = {
     "pidfd_open": 434,
     "openat2": 437,
     "pidfd_getfd": 438,
+    "faccessat2": 439,
 }
 
 MACHINES = {

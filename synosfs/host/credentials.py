@@ -78,6 +78,20 @@ def permitted(tid: int) -> int:
     return int(field(text(tid, "status"), b"CapPrm"), 16)
 
 
+def real_of_thread(tid: int, lent: Credentials, *, own: bool) -> Credentials:
+    """What access(2) goes by: a thread's real ids, with the capabilities that it may have where its real user is root
+    and which, without ``own``, are lent to the caller as well. ProcessLookupError: it is gone.
+    """
+    status = text(tid, "status")
+    uid, gid = (int(field(status, name).split()[0]) for name in (b"Uid", b"Gid"))
+    capabilities = 0
+    if uid == 0 and user_namespace(tid) == HERE:
+        capabilities = int(field(status, b"CapPrm"), 16)
+        if not own:
+            capabilities &= lent.capabilities
+    return lent._replace(uid=uid, gid=gid, capabilities=capabilities)
+
+
 class Identifiers(NamedTuple):
     """All user and group ids of a thread: real, effective, saved, filesystem; its thread group and parent."""
 

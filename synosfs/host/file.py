@@ -8,12 +8,8 @@ import ctypes
 import os
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_uint64, c_void_p
 
+from synosfs.host.abi import RESOLVE_CACHED
 from synosfs.host.libc import bind, blocking, checked, syscall, syscall_blocking
-
-RESOLVE_NO_MAGICLINKS = 0x02
-RESOLVE_BENEATH = 0x08
-RESOLVE_IN_ROOT = 0x10
-RESOLVE_CACHED = 0x20
 
 #: statfs(2): f_type of procfs.
 PROC_SUPER_MAGIC = 0x9FA0

@@ -20,17 +20,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.host.file import (
-    RESOLVE_BENEATH,
-    RESOLVE_CACHED,
-    RESOLVE_NO_MAGICLINKS,
-    filesystem_type,
-    openat2_blocking,
-    openat2_nowait,
-)
+from synosfs.host.abi import RESOLVE_BENEATH, RESOLVE_CACHED, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV
+from synosfs.host.file import filesystem_type, openat2_blocking, openat2_nowait
 
-_RESOLVE_NO_XDEV = 0x01
-_RESOLVE = _RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_BENEATH  # and O_NOFOLLOW, for the name itself
+_RESOLVE = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_BENEATH  # and O_NOFOLLOW, for the name itself
 
 #: File systems that are the kernel's cache of names and nothing else: tmpfs, ramfs, mqueue (<linux/magic.h>).
 _IN_MEMORY = frozenset((0x01021994, 0x858458F6, 0x19800202))

@@ -19,6 +19,8 @@ from synosfs.host.credentials import HERE
 class UserNamespace:
     """The daemon's own, and what a caller in it means by an id: what the daemon does."""
 
+    is_ours = True
+
     def given(self, uid: int | None, gid: int | None) -> tuple[int | None, int | None]:
         """What the caller's ids are in the daemon's namespace; None is none. EINVAL: such an id is not mapped."""
         return uid, gid
@@ -49,6 +51,8 @@ _UNMAPPED = 0xFFFFFFFF
 
 class _Another(UserNamespace):
     """Another: by the maps of a process in it. They are written once, maybe after it has opened its session."""
+
+    is_ours = False
 
     def __init__(self, pid: int) -> None:
         self._pid = pid

@@ -1,4 +1,5 @@
-"""Files and FIFOs of the host, opened for a SynOS process: by its paths, with its rights, from a thread of its avatar.
+"""Files, directories and FIFOs of the host, opened for a SynOS process: by its paths, with its rights, from a thread of
+its avatar. ``file_names`` makes and removes names, ``file_status`` tells and changes what a name leads to.
 
 Where a path leads is ``host.path``'s to say. Two things are never opened here:
 
@@ -21,18 +22,19 @@ from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.host import file as host_file
-from synosfs.host import file_size, procfs, rights
+from synosfs.host import file_size, rights
 from synosfs.host import path as walk
+from synosfs.host.abi import O_LARGEFILE
 from synosfs.host.errors import explained, explaining
 from synosfs.host.path import Place
 from synosfs.host.thread import leave_apart
 from synosfs.ipc import pipe
-from synosfs.ipc.change import Change, apply
 
 #: Flags of open(2) that are honoured; O_CLOEXEC is the descriptor's, O_NONBLOCK the description's.
 OPEN_FLAGS = (
     os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-    | os.O_SYNC | os.O_DSYNC | os.O_NOCTTY | 0o100000  # O_LARGEFILE, which os.O_LARGEFILE calls 0 here
+    | os.O_SYNC | os.O_DSYNC | os.O_NOCTTY | O_LARGEFILE | os.O_DIRECTORY | os.O_PATH | os.O_TMPFILE | os.O_NOATIME
+    | os.O_DIRECT
 )  # fmt: skip
 
 #: /dev/null, zero, full, random and urandom: devices that do nothing when they are opened.
@@ -40,65 +42,37 @@ _HARMLESS_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 
 
 class Opened(NamedTuple):
-    """An open file: the host descriptor, O_NONBLOCK where that means anything; its type as in ``Description``."""
+    """An open file: the host descriptor, and its type as in ``Description``. That of a FIFO is O_NONBLOCK; all others
+    have the caller's own flags, for a program may come to share them.
+    """
 
     host_fd: int
     file_type: str
 
 
-def open_file(place: Place, path: str, flags: int, mode: int) -> Opened:
-    """open(2). A FIFO is opened as the kernel does it: without O_NONBLOCK, and not read-write, it waits for a peer."""
-    os.umask(procfs.umask(place.pid))
+def open_file(place: Place, path: str, flags: int, mode: int, resolve: int = 0, *, nonblock: bool = False) -> Opened:
+    """open(2), with ``resolve`` openat2(2). A FIFO is opened as the kernel does it: without O_NONBLOCK, and not
+    read-write, it waits for a peer; with ``nonblock`` that is EAGAIN.
+
+    First comes a look, then the opening of what was seen, or the making of what was not there: so nothing that is not
+    to be opened is opened by mistake, whoever moves things about meanwhile.
+    """
+    if flags & os.O_PATH:  # open(2): the others are ignored
+        flags &= os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     for _ in range(10):  # somebody may make and remove the file while we look
+        new = flags & (os.O_CREAT | os.O_EXCL) == os.O_CREAT | os.O_EXCL and not _is_temporary(flags)
         try:
-            with walk.found(place, path, flags & os.O_NOFOLLOW) as fd:
-                if flags & (os.O_CREAT | os.O_EXCL) == os.O_CREAT | os.O_EXCL:
+            with walk.found(place, path, os.O_NOFOLLOW * new | flags & os.O_NOFOLLOW, resolve) as fd:
+                if new:
                     raise SynosError(errno.EEXIST, f"{path} exists, and O_CREAT|O_EXCL asked for a new one")
-                return _open_found(place, fd, path, flags)
+                return _open_found(place, fd, path, flags, mode, nonblock=nonblock)
         except SynosError as error:
-            if error.errno != errno.ENOENT or not flags & os.O_CREAT:
+            if error.errno != errno.ENOENT or not flags & os.O_CREAT or _is_temporary(flags):
                 raise
-        with suppress(FileExistsError):
-            return _create(place, path, flags, mode)
-    raise SynosError(errno.ENOENT, f"{path} comes and goes, or is a symbolic link that leads nowhere")
-
-
-def status(place: Place, path: str) -> os.stat_result:
-    """stat(2) of what a path of the process's leads to."""
-    with walk.found(place, path) as fd:
-        return os.fstat(fd)
-
-
-def make_fifo(place: Place, path: str, mode: int) -> None:
-    """mkfifo(3) at a path of the process's."""
-    os.umask(procfs.umask(place.pid))
-    with walk.parent(place, path) as (directory, name), explaining(walk.REASONS, path=path):
-        os.mkfifo(name, mode & 0o7777, dir_fd=directory)
-
-
-def unlink(place: Place, path: str) -> None:
-    """Remove the name that a path of the process's leads to."""
-    with walk.parent(place, path) as (directory, name), explaining(walk.REASONS, path=path):
-        os.unlink(name, dir_fd=directory)
-
-
-def rename(place: Place, path: str, new_path: str) -> None:
-    """Move what a path of the process's leads to."""
-    with (
-        walk.parent(place, path) as (directory, name),
-        walk.parent(place, new_path) as (new_directory, new_name),
-        explaining(walk.REASONS, path=path),
-    ):
-        os.rename(name, new_name, src_dir_fd=directory, dst_dir_fd=new_directory)
-
-
-def change(place: Place, path: str, wanted: Change) -> None:
-    """Carry chmod(2), chown(2) and utimensat(2) out on what a path of the process's leads to. EDEADLK: in our mount."""
-    with walk.found(place, path) as fd:
-        if os.fstat(fd).st_dev == place.device:
-            raise SynosError(errno.EDEADLK, f"{path} is a file of this mount: change it there")
-        with explaining(walk.REASONS, path=path):
-            apply(wanted, f"/proc/self/fd/{fd}")
+        made = _create(place, path, flags, mode, resolve)
+        if made is not None:
+            return made
+    raise SynosError(errno.ENOENT, f"{path} comes and goes")
 
 
 def write(pid: int, host_fd: int, data: bytes) -> int:
@@ -173,43 +147,79 @@ def _may_look_at(link: str) -> bool:
 # --- opening what was found ------------------------------------------------------------------------------------------
 
 
-def _open_found(place: Place, found: int, path: str, flags: int) -> Opened:
+def _is_temporary(flags: int) -> bool:
+    return flags & os.O_TMPFILE == os.O_TMPFILE
+
+
+def _open_found(place: Place, found: int, path: str, flags: int, mode: int, *, nonblock: bool) -> Opened:
     """Open in earnest what an O_PATH descriptor pins, once it is known to be safe to open."""
     status = os.fstat(found)
     kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFIFO and status.st_dev == place.device:
+        raise SynosError(errno.EDEADLK, f"{path} is a file of this mount: read and write it there, or by its calls")
+    if flags & os.O_DIRECTORY and kind != stat.S_IFDIR:
+        raise SynosError(errno.ENOTDIR, f"{path} is no directory")
+    if flags & os.O_PATH:
+        return Opened(fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, 0), "path")
     if kind == stat.S_IFLNK:
         raise SynosError(errno.ELOOP, f"{path} is a symbolic link, which is not followed here")
-    if kind == stat.S_IFDIR:
+    if kind == stat.S_IFDIR and flags & os.O_CREAT and not _is_temporary(flags):
         raise SynosError(errno.EISDIR, f"{path} is a directory")
     if kind == stat.S_IFSOCK:
         raise SynosError(errno.ENXIO, f"{path} is a socket, which is connected to and not opened")
     if kind in (stat.S_IFCHR, stat.S_IFBLK) and status.st_rdev not in _HARMLESS_DEVICES:
         raise SynosError(errno.EACCES, f"{path} is a device, which the daemon does not open for others")
-    if kind != stat.S_IFIFO and status.st_dev == place.device:
-        raise SynosError(errno.EDEADLK, f"{path} is a file of this mount: read and write it there, or by its calls")
-    if kind == stat.S_IFREG and host_file.filesystem_type(found) == host_file.PROC_SUPER_MAGIC:
-        raise SynosError(errno.EACCES, f"{path} is in /proc, where 'self' would be the daemon")
+    waits = kind == stat.S_IFIFO and not flags & os.O_NONBLOCK and flags & os.O_ACCMODE != os.O_RDWR
+    if waits and nonblock:
+        raise SynosError(
+            errno.EAGAIN, "open may wait for a peer, and this session was opened with O_NONBLOCK; add O_NONBLOCK"
+        )
     again = flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) | os.O_CLOEXEC | os.O_NOCTTY
-    with explaining(walk.REASONS, path=path):
-        host_fd = host_file.open_blocking(f"/proc/self/fd/{found}", again)
-    return _opened(host_fd, "fifo" if kind == stat.S_IFIFO else "file")
+    if _is_temporary(flags):
+        again |= flags & os.O_EXCL  # such a file never gets a name
+        place.take_umask()
+    with explaining(_OPEN, path=path):
+        host_fd = host_file.open_blocking(f"/proc/self/fd/{found}", again, mode & 0o7777)
+    if kind == stat.S_IFIFO:
+        os.set_blocking(host_fd, False)
+        return Opened(host_fd, "fifo")
+    return Opened(host_fd, "file" if kind != stat.S_IFDIR or _is_temporary(flags) else "directory")
 
 
-def _create(place: Place, path: str, flags: int, mode: int) -> Opened:
-    """Make a regular file and open it. EEXIST when there is one by now."""
-    with walk.parent(place, path) as (parent, name):
-        if os.fstat(parent).st_dev == place.device:
-            raise SynosError(errno.ENOENT, f"no FIFO {path}; mkfifo makes one (a file of yours is named ./{name})")
-        try:
-            host_fd = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o7777, dir_fd=parent)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise explained(error, walk.REASONS, path=path) from None
-    return _opened(host_fd, "file")
+def _create(place: Place, path: str, flags: int, mode: int, resolve: int) -> Opened | None:
+    """Make a regular file and open it; where a symbolic link leads to nothing, there. None: it is there by now."""
+    for _ in range(_MOST_LINKS):
+        with walk.parent(place, path, resolve) as (parent, name):
+            if name.endswith(b"/"):
+                raise SynosError(errno.EISDIR, f"{path}: no directory is made by open; mkdir makes one")
+            if walk.is_in_mount(place, parent):
+                raise SynosError(errno.ENOENT, f"no FIFO {path}; mkfifo makes one (a file of yours is named ./{path})")
+            place.take_umask()
+            only_new = flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOCTTY
+            try:
+                return Opened(host_file.openat2_blocking(parent, name, only_new, 0, mode & 0o7777), "file")
+            except SynosError as error:
+                if error.errno != errno.EEXIST or flags & os.O_EXCL:
+                    raise explained(error, _OPEN, path=path) from None
+            try:
+                target = os.fsdecode(os.readlink(name, dir_fd=parent))
+            except OSError:
+                return None
+        # The look has followed it, so that may be done.
+        path = target if target.startswith("/") else f"{path[: path.rfind('/') + 1] or './'}{target}"
+    raise SynosError(errno.ELOOP, f"{path}: too many symbolic links")
 
 
-def _opened(host_fd: int, file_type: str) -> Opened:
-    flags = fcntl.fcntl(host_fd, fcntl.F_GETFL)
-    fcntl.fcntl(host_fd, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-    return Opened(host_fd, file_type)
+#: As many links as the host follows in one path (path_resolution(7)).
+_MOST_LINKS = 40
+
+_OPEN = {
+    **walk.REASONS,
+    errno.EISDIR: "{path} is a directory, which is opened with O_RDONLY",
+    errno.EPERM: "{path}: O_NOATIME is for the owner; and a file that can only be appended to is opened with O_APPEND",
+    errno.ETXTBSY: "{path} is a program that is running",
+    errno.EROFS: "{path} is in a file system that is mounted read-only",
+    errno.EOPNOTSUPP: "{path} is in a file system without O_TMPFILE",
+    errno.EINVAL: "the flags do not fit each other, or the file system of {path} (O_DIRECT)",
+    errno.EAGAIN: "somebody has a lease on {path}, and O_NONBLOCK says not to wait",
+}

@@ -33,7 +33,8 @@ _STANDARD_STREAMS = ("stdin", "stdout", "stderr")
 class Description:
     """An open thing, shared by the numbers that stand for it.
 
-    ``file_type`` names its kind (``pipe``, ``fifo``, ``socket``, ``file``, ``standard``, ``mqueue``, ``shm``; what
+    ``file_type`` names its kind (``pipe``, ``fifo``, ``socket``, ``file``, ``directory``, ``path`` for O_PATH,
+    ``standard``, ``mqueue``, ``shm``; what
     can be done with each is a row of ``syscall_gate.file_types``); ``flags`` are the status flags of open(2),
     O_ACCMODE and O_NONBLOCK among them; ``host_fd`` is the daemon's descriptor of the real
     thing, or -1, always O_NONBLOCK on the host side; ``flush`` is called whenever a number is closed, with the table
@@ -71,7 +72,7 @@ class Description:
     @property
     def is_ipc(self) -> bool:
         """Whether its use is interprocess communication: all but files, and streams of which nobody knows."""
-        return self.file_type not in ("file", "standard")
+        return self.file_type not in ("file", "directory", "path", "standard")
 
     @property
     def permissions(self) -> str:
@@ -258,8 +259,13 @@ def held(description: Description) -> Iterator[Description]:
     try:
         yield description
     finally:
-        description.references -= 1
-        _release_unused(description)
+        let_go(description)
+
+
+def let_go(description: Description) -> None:
+    """One that has counted itself among the references does not use it any longer."""
+    description.references -= 1
+    _release_unused(description)
 
 
 def _release_unused(description: Description) -> trio.Event | None:

@@ -46,6 +46,12 @@ def umask(tid: int) -> int:
         return procfs.umask(tid)
 
 
+def real_rights(tid: int, lent: Credentials, *, own: bool) -> Credentials:
+    """The rights by a thread's real ids, as access(2) wants them; ``own``: the process itself asks."""
+    with _alive(f"thread {tid}"), rights.acting_as_daemon():
+        return credentials.real_of_thread(tid, lent, own=own)
+
+
 def clock_ns(clockid: int, pid: int, tid: int) -> int:
     """clock_gettime(2) as the thread ``tid`` of process ``pid`` would be told. EINVAL: the host has no such clock."""
     try:

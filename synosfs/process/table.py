@@ -11,7 +11,7 @@ The table does not know what processes do; it calls ``at_exit`` so that others c
 import logging
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from errno import EAGAIN, EMFILE, ENFILE, ENOENT, ESRCH
 from functools import partial
@@ -27,7 +27,7 @@ from synosfs.ipc.manager import IPCManager
 from synosfs.process.accounts import Account, Accounts, Holding
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.avatar import Avatar
-from synosfs.process.descriptors import DescriptorTable
+from synosfs.process.descriptors import Description, DescriptorTable, let_go
 from synosfs.process.forks import Child, Forks, Variables
 from synosfs.process.queue_bytes import QueueBytes
 
@@ -62,6 +62,10 @@ class Process:
         self.errors = 0
         self.bytes = 0
         self.ended = False
+        #: Its working directory and its file mode creation mask, once chdir(2) and umask(2) are called here; until
+        #: then they are those that the host has for it.
+        self.directory: Description | None = None
+        self.own_umask: int | None = None
         self.address_space = AddressSpace(used, account)
         #: Where it came to be by fork here: itself as its parent knows it.
         self.child: Child | None = None
@@ -97,7 +101,10 @@ class Process:
         """The child has been born: it takes part, with these descriptors. ESRCH: this process has ended."""
         if self.ended:
             raise SynosError(ESRCH, f"process {self.pid} has ended")
-        self._table.add_child(child).be(child, descriptors, {} if child.is_executed else dict(self.variables))
+        newborn = self._table.add_child(child)
+        newborn.be(child, descriptors, {} if child.is_executed else dict(self.variables))
+        if not child.is_executed:
+            newborn.inherit_place(self)
         self.children[child.pid] = child
         if child.ended is not None:
             self.notice()
@@ -118,6 +125,15 @@ class Process:
         if process is None:
             raise SynosError(ESRCH, f"process {pid} is neither the caller nor a child that fork or spawn made for it")
         return process
+
+    def executed(self, numbers: Iterable[int]) -> None:
+        """It has become a program, which has these descriptors itself, and all that was set here for it."""
+        self.variables = {}
+        self.own_umask = None
+        if self.directory is not None:
+            let_go(self.directory)
+            self.directory = None
+        self.descriptors.executed(numbers)
 
     async def bury(self, child: Child) -> None:
         """The child has been waited for. Returns when its pid is free."""
@@ -176,6 +192,30 @@ class Process:
         except ProcessLookupError:
             raise SynosError(ESRCH, f"process {self.pid} has ended") from None
 
+    def change_directory(self, directory: Description) -> None:
+        """chdir(2) here: from now on its relative paths begin there. EMFILE: its user holds too many descriptors.
+        ESRCH: it has ended. A directory that cannot be had is released.
+        """
+        directory.references += 1
+        try:
+            if self.ended:
+                raise SynosError(ESRCH, f"process {self.pid} has ended")
+            if directory.account is None:
+                self.account.charge("descriptors")
+                directory.account = self.account
+        except SynosError:
+            let_go(directory)
+            raise
+        before, self.directory = self.directory, directory
+        if before is not None:
+            let_go(before)
+
+    def inherit_place(self, parent: "Process") -> None:
+        """As after fork(2): the working directory and the mask that the parent has set here."""
+        if parent.directory is not None:
+            self.change_directory(parent.directory)
+        self.own_umask = parent.own_umask
+
     def is_alive(self) -> bool:
         """Whether the process still runs, asked of the kernel now."""
         return not self.ended and not self._death.poll(0)
@@ -220,6 +260,9 @@ class Process:
             self._avatar.close()
         if self._descriptors is not None:
             self._descriptors.close_all()
+        if self.directory is not None:
+            let_go(self.directory)
+            self.directory = None
         self.address_space.close()
         for child in list(self.children.values()):
             child.let_go()

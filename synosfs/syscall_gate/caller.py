@@ -100,4 +100,5 @@ class Caller:
 
     def umask(self) -> int:
         """The caller's file mode creation mask, as it is now. ESRCH when the thread is gone."""
-        return identity.umask(self.tid)
+        own = self.process.own_umask
+        return identity.umask(self.tid) if own is None else own

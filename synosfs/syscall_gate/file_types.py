@@ -37,6 +37,7 @@ class FileType(NamedTuple):
 def place_of(caller: Caller) -> Place:
     """Where the caller's paths begin, and what is known of it that bears on files."""
     process, ipc = caller.process, caller.ipc
+    directory = process.directory
     return Place(
         process.pid,
         process.pidfd,
@@ -46,6 +47,8 @@ def place_of(caller: Caller) -> Place:
         ipc.device,
         caller.tid,
         caller.confinement,
+        directory=None if directory is None else directory.host_fd,
+        umask=process.own_umask,
     )
 
 
@@ -203,6 +206,8 @@ FILE_TYPES: dict[str, FileType] = {
     "fifo": _STREAM,
     "socket": _STREAM,
     "file": FileType(_read_file, _write_file, _file_call),
+    "directory": FileType(_read_file, _write_file, _file_call),  # read is EISDIR, says the host
+    "path": FileType(_read_file, _write_file, _stream_call),  # O_PATH: for most calls EBADF, says the host
     "standard": FileType(_read_standard, _write_standard, _standard_call),
     "shm": FileType(_read_file, _write_file, _file_call),
     "mqueue": FileType(_read_file, _write_queue, _file_call),  # read gives the line QSIZE:... of mq_overview(7)

@@ -271,6 +271,11 @@ def _constants(prefix: str) -> dict[str, int]:
 
 
 _OPEN_FLAGS = _constants("O_")
+_AT_FLAGS = {name: value for name, value in _constants("AT_").items() if value >= 0}
+_NODES = {"S_IFIFO": abi.S_IFIFO, "S_IFREG": abi.S_IFREG, "S_IFSOCK": abi.S_IFSOCK}
+_NODES |= {"S_IFCHR": abi.S_IFCHR, "S_IFBLK": abi.S_IFBLK}
+_FCNTL = {name: value for name, value in _constants("F_").items() if name != "F_OK"}
+_ACCESS = {"F_OK": abi.F_OK, "R_OK": abi.R_OK, "W_OK": abi.W_OK, "X_OK": abi.X_OK}
 _SOCKET_FLAGS = {"SOCK_CLOEXEC": abi.O_CLOEXEC, "SOCK_NONBLOCK": abi.O_NONBLOCK}
 
 
@@ -352,11 +357,18 @@ KINDS: dict[str, Kind] = {
     "path": Kind("path", _path),
     "open_flags": Kind("flags", _flags(_OPEN_FLAGS)),
     "socket_flags": Kind("flags", _flags(_OPEN_FLAGS | _SOCKET_FLAGS)),
-    "node_mode": Kind("mode", _flags({"S_IFIFO": abi.S_IFIFO})),
+    "node_mode": Kind("mode", _flags(_NODES)),
+    "dirfd": Kind("descriptor or AT_FDCWD", _named_number({"AT_FDCWD": abi.AT_FDCWD}, wrap=True)),
+    "at_flags": Kind("flags", _flags(_AT_FLAGS)),
+    "resolve_flags": Kind("flags", _flags(_constants("RESOLVE_"))),
+    "rename_flags": Kind("flags", _flags(_constants("RENAME_"))),
+    "access_mode": Kind("mode", _flags(_ACCESS)),
+    "statx_mask": Kind("mask", _flags(abi.STATX)),
+    "xattr_flags": Kind("flags", _flags(_constants("XATTR_"))),
+    "time_ns": Kind("nanoseconds", _named_number({"UTIME_NOW": abi.UTIME_NOW, "UTIME_OMIT": abi.UTIME_OMIT}, bits=64)),
     "whence": Kind("whence", _named_number(abi.SEEK)),
-    "fcntl_command": Kind("command", _named_number(_constants("F_"))),
+    "fcntl_command": Kind("command", _named_number(_FCNTL)),
     "fcntl_argument": Kind("argument", _flags(_OPEN_FLAGS | {"FD_CLOEXEC": abi.FD_CLOEXEC})),
-    "at_flags": Kind("flags", _flags(_constants("AT_"))),
     "words": Kind("words", _words, variadic=True),
     "environment": Kind("words", _words),
     "variables": Kind("NAME=value", _variables, rest=True),

@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -193,8 +193,10 @@ class Parking:
             case InThread(description=description):
                 with held(description) if description else nullcontext():
                     return await self._sleep_in_host(parked, blocking, self._threads)
-            case OnAvatar(description=description):
-                with held(description) if description else nullcontext():
+            case OnAvatar(description=description, uses=uses):
+                with ExitStack() as stack:
+                    for used in (description, *uses) if description else uses:
+                        stack.enter_context(held(used))
                     return await self._sleep_in_host(parked, blocking, parked.caller.process.avatar)
             case WhenReady(host_fd=host_fd, writable=writable, description=description):
                 with held(description) if description else nullcontext():

@@ -1,24 +1,20 @@
-"""Calls on descriptors of every type: open(2), read(2), write(2), close(2), lseek(2), dup(2), fcntl(2), ioctl(2).
+"""Calls on descriptors of every type: read(2), write(2), close(2), lseek(2), dup(2), fcntl(2), ioctl(2).
 
 What a call does to a descriptor is its type's affair: see ``file_types``.
 """
 
 import errno
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
-from synosfs.ipc import file, mqueue_fs, pipe, posix_sem
-from synosfs.ipc.change import Change, Named
-from synosfs.ipc.file import Opened
+from synosfs.ipc import file, pipe
 from synosfs.process.descriptors import MOST_DESCRIPTORS, Description
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import Answer, data_reply, on_file, place_of, type_of
+from synosfs.syscall_gate.file_types import Answer, data_reply, type_of
 from synosfs.syscall_gate.record import MAX_DATA, Reply
-from synosfs.syscall_gate.sys_pipe import close_host_fd, done
-from synosfs.syscall_gate.waiting import OnAvatar, Until
+from synosfs.syscall_gate.waiting import Until
 
 #: What F_SETFL changes in Linux. O_ASYNC would signal the daemon, O_NOATIME is an owner's right: both are refused.
 _SETTABLE = abi.O_NONBLOCK | abi.O_APPEND | abi.O_DIRECT
@@ -39,24 +35,6 @@ def sys_write(caller: Caller, fd: int, data: bytes) -> Answer:
     if not description.writable:
         raise SynosError(errno.EBADF, f"descriptor {fd} is open for reading only")
     return type_of(description).write(caller, description, data)
-
-
-def sys_open(caller: Caller, path: str, flags: int, mode: int) -> OnAvatar:
-    """A FIFO of ``pipes/`` by its name, anything else by a path with a slash in it."""
-    if flags & ~file.OPEN_FLAGS:
-        raise SynosError(errno.EINVAL, f"open: {flags & ~file.OPEN_FLAGS:#o} in the flags cannot be honoured here")
-    if caller.nonblock and not flags & abi.O_NONBLOCK and flags & abi.O_ACCMODE != abi.O_RDWR:
-        raise SynosError(
-            errno.EAGAIN, "open may wait for a peer, and this session was opened with O_NONBLOCK; add O_NONBLOCK"
-        )
-
-    def finish(opened: Opened) -> int:
-        description = Description(
-            opened.file_type, flags & ~abi.O_CREAT, opened.host_fd, path=path, release=close_host_fd, apart=True
-        )
-        return caller.descriptors.add(description, close_on_exec=bool(flags & abi.O_CLOEXEC))
-
-    return OnAvatar(partial(file.open_file, place_of(caller), path, flags, mode), finish=finish)
 
 
 def sys_close(caller: Caller, fd: int) -> int | Until:
@@ -144,48 +122,6 @@ def sys_ioctl(caller: Caller, fd: int, request: int) -> Answer:
     if request != abi.FIONREAD:
         raise SynosError(errno.ENOTTY, f"ioctl takes FIONREAD here, not {request:#x}")
     return _on_host(caller, description, lambda host_fd: Reply(0, {"value": pipe.readable_bytes(host_fd)}))
-
-
-def sys_chmod(caller: Caller, path: str | Named, mode: int) -> Answer:
-    return _change(caller, path, Change(mode=mode & 0o7777))
-
-
-def sys_chown(caller: Caller, path: str | Named, uid: int, gid: int) -> Answer:
-    """An id of 0xffffffff (-1 in C) stays as it is."""
-    new_uid, new_gid = caller.user_namespace.given(_given(uid), _given(gid))
-    return _change(caller, path, Change(uid=new_uid, gid=new_gid))
-
-
-def sys_utimensat(caller: Caller, path: str | Named, atime_ns: int | None, mtime_ns: int | None) -> Answer:
-    """Without either, both are set to now."""
-    return _change(caller, path, Change.of_times(atime_ns, mtime_ns))
-
-
-def _given(id: int) -> int | None:
-    return None if id == 0xFFFFFFFF else id
-
-
-def _change(caller: Caller, path: str | Named, change: Change) -> Answer:
-    """A name without a slash is one in ``pipes/``; an object that a file of the mount stands for comes as it is."""
-    if isinstance(path, Named):
-        name = path.name[1:].decode("utf-8", "surrogateescape")
-        if path.family == "mqueue":
-            return OnAvatar(partial(done, mqueue_fs.change, name, change))
-        return OnAvatar(on_file(caller, path.name, partial(done, posix_sem.change, name, change)))
-    if "/" in path:
-        return OnAvatar(partial(done, file.change, place_of(caller), path, change))
-    caller.ipc.fifos.change(path, change, caller.credentials)
-    return 0
-
-
-def sys_rename(caller: Caller, path: str, new_path: str) -> Answer:
-    """Names without a slash are those in ``pipes/``."""
-    if ("/" in path) != ("/" in new_path):
-        raise SynosError(errno.EXDEV, "a name in pipes/ stays there: give two names, or two paths with a slash")
-    if "/" in path:
-        return OnAvatar(partial(done, file.rename, place_of(caller), path, new_path))
-    caller.ipc.fifos.rename(path, new_path, caller.credentials)
-    return 0
 
 
 def _on_host(caller: Caller, description: Description, call: Callable[[int], Any]) -> Answer:

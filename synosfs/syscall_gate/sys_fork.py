@@ -6,11 +6,12 @@ already cannot be turned into another from here.
 
 import errno
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
-from synosfs.process.descriptors import DescriptorTable
+from synosfs.process.descriptors import DescriptorTable, held
 from synosfs.process.forks import Child, Variables
 from synosfs.process.talk import Orders, Program, Words
 from synosfs.syscall_gate.caller import Caller
@@ -98,7 +99,9 @@ def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child
 def become(caller: Caller, streams: list[int] | None = None) -> Words:
     """The order to be what the caller's process is, with these streams of its; its pidfd goes with it."""
     lent = (1 << 64) - 1 if caller.own else caller.credentials.capabilities
-    return [b"become", caller.process.pid, caller.tid, lent, -1, max(caller.ipc.device, 0), *(streams or ())]
+    umask = caller.process.own_umask
+    mask = -1 if umask is None else umask
+    return [b"become", caller.process.pid, caller.tid, lent, mask, max(caller.ipc.device, 0), *(streams or ())]
 
 
 def sys_execve(caller: Caller, path: str, argv: list[bytes] | None, envp: list[bytes] | None) -> Until:
@@ -139,8 +142,7 @@ def _execute(
             if not talk.is_over:
                 raise SynosError(errno.EIO, "a child that waits answers nonsense: somebody has tampered with it")
             child.executed()
-            process.variables = {}
-            process.descriptors.executed(program.numbers)
+            process.executed(program.numbers)
         finally:
             descriptors.close_all()
         return 0
@@ -207,10 +209,15 @@ def _program(
         found: Variables = {name: value for name, _, value in (word.partition(b"=") for word in whole)}
         found |= variables
         environment = [b"%b=%b" % (name, value) for name, value in found.items() if value is not None]
-    words = argv or [_encoded(path)]
-    numbers = _for_program(descriptors)
     return Program(
-        _encoded(path), words, environment, whole is not None, caller.umask(), numbers, files=child.files or ()
+        _encoded(path),
+        argv or [_encoded(path)],
+        environment,
+        whole is not None,
+        caller.umask(),
+        _for_program(descriptors),
+        -1 if caller.process.directory is None else caller.process.directory.host_fd,
+        files=child.files or (),
     )
 
 
@@ -218,7 +225,9 @@ async def _orders(caller: Caller, program: Program) -> Orders:
     if program.is_quick:
         return program.orders()
     # Opening may take long: a FIFO's lock is held by whoever writes to it.
-    return await caller.process.avatar.run(caller.credentials, program.orders)
+    directory = caller.process.directory
+    with held(directory) if directory is not None else nullcontext():
+        return await caller.process.avatar.run(caller.credentials, program.orders)
 
 
 async def _environment(child: Child) -> list[bytes]:

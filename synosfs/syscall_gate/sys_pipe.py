@@ -1,18 +1,14 @@
-"""Making pipes, socket pairs and FIFOs: pipe(2), pipe2(2), socketpair(2), mknod(2), mkfifo(3), unlink(2)."""
+"""Making pipes and socket pairs: pipe(2), pipe2(2), socketpair(2)."""
 
 import errno
-import stat
 from collections.abc import Callable
-from functools import partial
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
-from synosfs.ipc import file, pipe
+from synosfs.ipc import pipe
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import Answer, place_of
 from synosfs.syscall_gate.record import Reply
-from synosfs.syscall_gate.waiting import OnAvatar
 
 _PIPE_FLAGS = abi.O_CLOEXEC | abi.O_NONBLOCK | abi.O_DIRECT
 _SOCKET_FLAGS = abi.O_CLOEXEC | abi.O_NONBLOCK
@@ -63,29 +59,6 @@ def add_pair(caller: Caller, pair: tuple[Description, Description], flags: int) 
 
 def close_host_fd(description: Description) -> None:
     pipe.close(description.host_fd)
-
-
-def sys_mkfifo(caller: Caller, path: str, mode: int) -> Answer:
-    """A name without a slash is one in ``pipes/``."""
-    if "/" in path:
-        return OnAvatar(partial(done, file.make_fifo, place_of(caller), path, mode))
-    rights = caller.credentials
-    caller.ipc.fifos.make(path, mode & ~caller.umask(), rights.uid, rights.gid)
-    return 0
-
-
-def sys_mknod(caller: Caller, path: str, mode: int, dev: int) -> Answer:
-    if not stat.S_ISFIFO(mode):
-        raise SynosError(errno.EPERM, f"only FIFOs are made here: mode S_IFIFO|0666, not {mode:#o}")
-    return sys_mkfifo(caller, path, stat.S_IMODE(mode))
-
-
-def sys_unlink(caller: Caller, path: str) -> Answer:
-    """A name without a slash is one in ``pipes/``."""
-    if "/" in path:
-        return OnAvatar(partial(done, file.unlink, place_of(caller), path))
-    caller.ipc.fifos.remove(path, caller.credentials)
-    return 0
 
 
 def done(call: Callable[..., None], *arguments: object) -> int:

@@ -42,6 +42,7 @@ class OnAvatar(msgspec.Struct, frozen=True):
     description: Description | None = None
     finish: Callable[[Any], Any] | None = None
     was_there: bool = False
+    uses: tuple[Description, ...] = ()  # held as ``description`` is: directories that paths begin at
 
 
 class WhenReady(msgspec.Struct, frozen=True):

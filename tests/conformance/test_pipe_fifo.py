@@ -11,7 +11,6 @@ from doors import NOBODY, Door
 from opened import Descriptors
 
 NOT_NATIVE = "Linux has no time-out for this call"
-FIFOS_ONLY = "mknod makes regular files and devices too; the gate makes FIFOs"
 
 
 @pytest.fixture
@@ -62,12 +61,6 @@ def test_making_a_fifo_where_there_is_no_directory_is_enoent(door: Door, directo
 def test_making_a_fifo_in_a_directory_of_others_is_eacces(door: Door, directory: Path) -> None:
     directory.chmod(0o755)
     assert door.call_as(NOBODY, "mkfifo", bytes(directory / "fifo")).errno == "EACCES"
-
-
-@pytest.mark.not_for(native=FIFOS_ONLY)
-@pytest.mark.parametrize("mode", [0, stat.S_IFREG | 0o666, stat.S_IFCHR | 0o666, stat.S_IFSOCK | 0o666])
-def test_nothing_but_fifos_is_made(door: Door, directory: Path, mode: int) -> None:
-    assert door.call("mknod", bytes(directory / "node"), mode).errno == "EPERM"
 
 
 def test_a_relative_path_begins_at_the_callers_working_directory(door: Door, directory: Path) -> None:

@@ -280,6 +280,9 @@ def test_a_program_finds_its_descriptors_and_nothing_of_the_daemons(
     door: MountDoor, output: tuple[int, int], how: str
 ) -> None:
     read, write = output
+    kept = door.ok("dup", 1).ret
+    door.ok("dup3", kept, 99, "O_CLOEXEC")
+    door.ok("close", kept)
     door.ok("dup2", write, 1)
     extra = door.ok("pipe").results
     hidden = door.ok("pipe2", "O_CLOEXEC").results
@@ -291,8 +294,8 @@ def test_a_program_finds_its_descriptors_and_nothing_of_the_daemons(
         child = Forked(door, pid)
         child.execute(*words)
         child.close()
-    door.ok("dup2", 0, 1)  # the pipe's end goes
-    for fd in (*extra.values(), *hidden.values()):
+    door.ok("dup2", 99, 1)
+    for fd in (99, *extra.values(), *hidden.values()):
         door.ok("close", fd)
     shown = dict(line.split("=", 1) for line in said(door, read, write).splitlines())
     assert door.ok("wait4", pid).results["status"] == "exited:0"
@@ -446,3 +449,34 @@ def test_a_child_becomes_a_program_of_an_open_directory(
     assert said(door, read, write) == "by its path\n"
     for one in (child, other):
         door.ok("wait4", one.pid)
+
+
+# --- where it is
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_the_directory_and_mask_that_were_set_here_are_the_programs(
+    door: MountDoor, output: tuple[int, int], tmp_path: Path, how: str
+) -> None:
+    def starts() -> str:
+        door.ok("chdir", str(tmp_path).encode())
+        door.ok("umask", "0027")
+        ends = door.ok("pipe2", "O_CLOEXEC").results
+        script = b"pwd; umask; ls /proc/self/fd"
+        if how == "spawn":
+            door.ok("spawn", b"/bin/sh", b"sh", b"-c", script, stdout=ends["write"])
+            return said(door, ends["read"], ends["write"])
+        child = Forked(door, door.ok("fork").ret)
+        child.ok(f"dup2 {ends['write']} 1")
+        before = child.ok("getcwd")
+        child.ok("chdir /")
+        child.ok("umask 077")
+        child.execute("/bin/sh", "-c", script.decode())
+        child.close()
+        return before + "\n" + said(door, ends["read"], ends["write"])
+
+    shown = door.spawn(starts).result().splitlines()
+    if how == "spawn":
+        assert shown == [str(tmp_path), "0027", "0", "1", "2", "3"]
+    else:
+        assert shown == [str(len(str(tmp_path))), "/", "0077", "0", "1", "2", "3"]
