@@ -69,6 +69,7 @@ def sleeps_in(call: str) -> int:
 
 
 def _families() -> tuple[dict, dict, dict]:
+    import native_data
     import native_msg
     import native_pipe
     import native_poll
@@ -76,7 +77,7 @@ def _families() -> tuple[dict, dict, dict]:
     import native_sem
     import native_shm
 
-    families = (native_msg, native_sem, native_shm, native_pipe, native_poll, native_posix)
+    families = (native_msg, native_sem, native_shm, native_pipe, native_poll, native_posix, native_data)
     merged: tuple[dict, dict, dict] = ({}, {}, {})
     for family in families:
         for whole, part in zip(merged, (family.CALLS, family.CONSTANTS, family.SLEEPS), strict=True):

@@ -40,7 +40,7 @@ _HARMLESS_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 
 
 class Opened(NamedTuple):
-    """An open file: the host descriptor, O_NONBLOCK where that means anything; its type as in ``Description``."""
+    """An open file: the host descriptor, of a FIFO always O_NONBLOCK; its type as in ``Description``."""
 
     host_fd: int
     file_type: str
@@ -101,27 +101,10 @@ def change(place: Place, path: str, wanted: Change) -> None:
             apply(wanted, f"/proc/self/fd/{fd}")
 
 
-def write(pid: int, host_fd: int, data: bytes) -> int:
+def write_blocking(pid: int, host_fd: int, data: bytes) -> int:
     """Write for a process, which may make a file as large as its RLIMIT_FSIZE says: EFBIG, or a short write."""
     with file_size.room(pid, host_fd, len(data)) as room:
-        return pipe.write(host_fd, memoryview(data)[:room])
-
-
-def write_blocking(pid: int, host_fd: int, data: bytes) -> int:
-    """As ``write``, of a descriptor that may wait."""
-    with file_size.room(pid, host_fd, len(data)) as room:
         return pipe.write_blocking(host_fd, data[:room])
-
-
-def pwrite(pid: int, host_fd: int, data: bytes, offset: int) -> int:
-    """As ``write``, at an offset."""
-    with file_size.room(pid, host_fd, len(data), offset) as room:
-        return pipe.pwrite(host_fd, data[:room], offset)
-
-
-def check_length(pid: int, host_fd: int, length: int) -> None:
-    """That the process may give a file this length: EFBIG where it grows beyond RLIMIT_FSIZE."""
-    file_size.check_length(pid, host_fd, length)
 
 
 @contextmanager
@@ -210,6 +193,8 @@ def _create(place: Place, path: str, flags: int, mode: int) -> Opened:
 
 
 def _opened(host_fd: int, file_type: str) -> Opened:
+    if file_type != "fifo":  # what a program may share has the flags that the user asked for
+        return Opened(host_fd, file_type)
     flags = fcntl.fcntl(host_fd, fcntl.F_GETFL)
     fcntl.fcntl(host_fd, fcntl.F_SETFL, flags | os.O_NONBLOCK)
     return Opened(host_fd, file_type)
