@@ -74,6 +74,7 @@ def sleeps_in(call: str) -> int:
 
 
 def _families() -> tuple[dict, dict, dict]:
+    import native_data
     import native_msg
     import native_path
     import native_pipe
@@ -85,7 +86,7 @@ def _families() -> tuple[dict, dict, dict]:
 
     families = (
         *(native_msg, native_sem, native_shm, native_pipe, native_poll, native_posix),
-        *(native_path, native_process),
+        *(native_path, native_process, native_data),
     )
     merged: tuple[dict, dict, dict] = ({}, {}, {})
     for family in families:

@@ -5,6 +5,7 @@ values.
 """
 
 import base64
+import os
 import re
 from itertools import groupby
 from typing import Any
@@ -13,6 +14,9 @@ import msgspec
 from native import Result
 
 from synosfs.syscall_gate import table
+
+#: One of the items of a result, in quotes or as it is.
+_ITEM = r'(?:"(?:[^"\\]|\\.)*"|[^\s,"]*)'
 
 
 def encode_text(call: str, args: tuple, kwargs: dict) -> bytes:
@@ -52,7 +56,7 @@ def decode_text(reply: bytes) -> Result:
         assert not rest, reply
         return Result(-1, failed[1], {}, None, failed[2])
     ret, _, named = text.partition(" ")
-    results = {name: _value(value) for name, value in re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)', named)}
+    results = {name: _value(value) for name, value in re.findall(rf"(\w+)=((?:{_ITEM},)*{_ITEM})", named)}
     if not rest:
         return Result(int(ret, 0), "", results)
     assert rest.endswith(b"\n"), reply
@@ -75,6 +79,8 @@ def _decoded(answer: dict[str, Any]) -> Result:
         data = data.encode()
     if "data64" in answer:
         data = base64.b64decode(answer.pop("data64"), validate=True)
+    for name in [name for name in answer if name.endswith("64")]:
+        answer[name[:-2]] = [os.fsdecode(base64.b64decode(item, validate=True)) for item in answer.pop(name)]
     return Result(answer.pop("ret"), answer.pop("errno", ""), answer, data, answer.pop("message", ""))
 
 
@@ -105,10 +111,10 @@ def _utf8(data: bytes) -> str | None:
 
 
 def _value(text: str) -> Any:
+    if not re.fullmatch(_ITEM, text):
+        return [_value(item) for item in re.findall(rf"(?:^|,)({_ITEM})", text)]
     if text.startswith('"'):
-        return text[1:-1].encode().decode("unicode_escape")
-    if "," in text:
-        return [_value(item) for item in text.split(",")]
+        return os.fsdecode(text[1:-1].encode().decode("unicode_escape").encode("latin-1"))
     if re.fullmatch(r"0[0-7]+", text):
         return int(text, 8)
     return int(text, 0) if re.fullmatch(r"-?(0x[0-9a-f]+|[0-9]+)", text) else text

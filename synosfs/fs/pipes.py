@@ -148,7 +148,10 @@ def directory(kernel: Kernel) -> Pipes:
             for pid, number in _numbers_of_pipes(process):
                 description = process.descriptors.get(number)
                 end = "read" if description.readable else "write"
-                size, count = pipe.size(description.host_fd), pipe.readable_bytes(description.host_fd)
+                size: int | str = "-"
+                count: int | str = "-"
+                if not description.apart:  # else another may hold the pipe's lock
+                    size, count = pipe.size(description.host_fd), pipe.readable_bytes(description.host_fd)
                 owner = (*process.owner(), "0600")
                 yield (f"{pid}.{number}", "pipe", pid, number, end, size, count, *owner, description.ipc_id)
 

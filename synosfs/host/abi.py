@@ -172,10 +172,114 @@ F_GETFD = 1
 F_SETFD = 2
 F_GETFL = 3
 F_SETFL = 4
+F_GETLK = 5
+F_SETLK = 6
+F_SETLKW = 7
+F_SETOWN = 8
+F_GETOWN = 9
+F_SETSIG = 10
+F_GETSIG = 11
+F_OFD_GETLK = 36
+F_OFD_SETLK = 37
+F_OFD_SETLKW = 38
+F_SETLEASE = 1024
+F_GETLEASE = 1025
+F_NOTIFY = 1026
 F_DUPFD_CLOEXEC = 1030
 F_SETPIPE_SZ = 1031
 F_GETPIPE_SZ = 1032
+F_ADD_SEALS = 1033
+F_GET_SEALS = 1034
 FD_CLOEXEC = 1
+
+#: ``fcntl(2)``: what l_type may say, and the seals of a memfd.
+LOCK_TYPES = {"F_RDLCK": 0, "F_WRLCK": 1, "F_UNLCK": 2}
+SEALS = {
+    "F_SEAL_SEAL": 0x1,
+    "F_SEAL_SHRINK": 0x2,
+    "F_SEAL_GROW": 0x4,
+    "F_SEAL_WRITE": 0x8,
+    "F_SEAL_FUTURE_WRITE": 0x10,
+    "F_SEAL_EXEC": 0x20,
+}
+
+#: ``flock(2)``
+LOCK_SH = 1
+LOCK_EX = 2
+LOCK_NB = 4
+LOCK_UN = 8
+
+#: ``preadv2(2)``, ``fallocate(2)``, ``sync_file_range(2)``, ``posix_fadvise(2)``
+RWF = {
+    "RWF_HIPRI": 0x1,
+    "RWF_DSYNC": 0x2,
+    "RWF_SYNC": 0x4,
+    "RWF_NOWAIT": 0x8,
+    "RWF_APPEND": 0x10,
+    "RWF_NOAPPEND": 0x20,
+    "RWF_ATOMIC": 0x40,
+    "RWF_DONTCACHE": 0x80,
+}
+FALLOC = {
+    "FALLOC_FL_KEEP_SIZE": 0x1,
+    "FALLOC_FL_PUNCH_HOLE": 0x2,
+    "FALLOC_FL_COLLAPSE_RANGE": 0x8,
+    "FALLOC_FL_ZERO_RANGE": 0x10,
+    "FALLOC_FL_INSERT_RANGE": 0x20,
+    "FALLOC_FL_UNSHARE_RANGE": 0x40,
+}
+SYNC_FILE_RANGE = {
+    "SYNC_FILE_RANGE_WAIT_BEFORE": 1,
+    "SYNC_FILE_RANGE_WRITE": 2,
+    "SYNC_FILE_RANGE_WAIT_AFTER": 4,
+}
+FADVISE = {
+    "POSIX_FADV_NORMAL": 0,
+    "POSIX_FADV_RANDOM": 1,
+    "POSIX_FADV_SEQUENTIAL": 2,
+    "POSIX_FADV_WILLNEED": 3,
+    "POSIX_FADV_DONTNEED": 4,
+    "POSIX_FADV_NOREUSE": 5,
+}
+
+#: ``splice(2)``
+SPLICE_F_MOVE = 1
+SPLICE_F_NONBLOCK = 2
+SPLICE_F_MORE = 4
+
+#: ``close_range(2)``
+CLOSE_RANGE_UNSHARE = 2
+CLOSE_RANGE_CLOEXEC = 4
+
+#: ``eventfd(2)``, ``timerfd_create(2)``, ``memfd_create(2)``
+EFD_SEMAPHORE = 1
+TFD_TIMER_ABSTIME = 1
+TFD_TIMER_CANCEL_ON_SET = 2
+MFD = {
+    "MFD_CLOEXEC": 0x1,
+    "MFD_ALLOW_SEALING": 0x2,
+    "MFD_HUGETLB": 0x4,
+    "MFD_NOEXEC_SEAL": 0x8,
+    "MFD_EXEC": 0x10,
+}
+
+#: ``getdents64(2)``: d_type.
+DIRECTORY_TYPES = {
+    0: "DT_UNKNOWN",
+    1: "DT_FIFO",
+    2: "DT_CHR",
+    4: "DT_DIR",
+    6: "DT_BLK",
+    8: "DT_REG",
+    10: "DT_LNK",
+    12: "DT_SOCK",
+    14: "DT_WHT",
+}
+
+#: ``socketpair(2)``
+SOCK_STREAM = 1
+SOCK_DGRAM = 2
+SOCK_SEQPACKET = 5
 
 #: ``ioctl(2)``, <asm-generic/ioctls.h>.
 FIONREAD = 0x541B

@@ -75,27 +75,10 @@ def open_file(place: Place, path: str, flags: int, mode: int, resolve: int = 0, 
     raise SynosError(errno.ENOENT, f"{path} comes and goes")
 
 
-def write(pid: int, host_fd: int, data: bytes) -> int:
+def write_blocking(pid: int, host_fd: int, data: bytes) -> int:
     """Write for a process, which may make a file as large as its RLIMIT_FSIZE says: EFBIG, or a short write."""
     with file_size.room(pid, host_fd, len(data)) as room:
-        return pipe.write(host_fd, memoryview(data)[:room])
-
-
-def write_blocking(pid: int, host_fd: int, data: bytes) -> int:
-    """As ``write``, of a descriptor that may wait."""
-    with file_size.room(pid, host_fd, len(data)) as room:
         return pipe.write_blocking(host_fd, data[:room])
-
-
-def pwrite(pid: int, host_fd: int, data: bytes, offset: int) -> int:
-    """As ``write``, at an offset."""
-    with file_size.room(pid, host_fd, len(data), offset) as room:
-        return pipe.pwrite(host_fd, data[:room], offset)
-
-
-def check_length(pid: int, host_fd: int, length: int) -> None:
-    """That the process may give a file this length: EFBIG where it grows beyond RLIMIT_FSIZE."""
-    file_size.check_length(pid, host_fd, length)
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""Pipes and socket pairs of the host, by the daemon's descriptors of them, which are O_NONBLOCK without exception; and
-what is done to any descriptor.
+"""Pipes and FIFOs of the host, by the daemon's descriptors of them, which are O_NONBLOCK without exception; and what is
+done to any descriptor.
 
 A function is one host call. Those that would wait raise ``WouldBlock`` (EAGAIN) and have done nothing; who waits is
 the caller's affair, and whether the user asked for O_NONBLOCK too.
@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import select
-import socket
 import termios
 from collections.abc import Callable
 from functools import wraps
@@ -18,7 +17,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import file as host_file
-from synosfs.host.errors import explained
+from synosfs.host import rights
+from synosfs.host.errors import Reasons, explained, explaining
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,12 +37,12 @@ def _host_call(function: Callable[Concatenate[int, P], R]) -> Callable[Concatena
         except BlockingIOError:
             raise WouldBlock(errno.EAGAIN, f"{function.__name__} would wait, and O_NONBLOCK says not to") from None
         except OSError as error:
-            raise explained(error, _REASONS) from None
+            raise explained(error, REASONS) from None
 
     return call  # type: ignore[return-value]  # mypy keeps functools.wraps apart from a plain function
 
 
-_REASONS = {
+REASONS = {
     errno.EBADF: "the descriptor is not open for this: a pipe is read at its read end and written at its write end, "
     "and has a size only where it is a pipe",
     errno.EPIPE: "nobody reads at the other end: every descriptor of the read end is closed",
@@ -61,22 +61,14 @@ def create(flags: int) -> tuple[int, int]:
     try:
         return os.pipe2(flags | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise _exhausted(error) from None
+        raise exhausted(error) from None
 
 
-def create_sockets() -> tuple[int, int]:
-    """socketpair(2): two connected AF_UNIX stream sockets."""
-    try:
-        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    except OSError as error:
-        raise _exhausted(error) from None
-    return pair[0].detach(), pair[1].detach()
-
-
-def _exhausted(error: OSError) -> SynosError:
+def exhausted(error: OSError, reasons: Reasons = REASONS) -> SynosError:
+    """Why the host makes no pair of descriptors."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return SynosError(errno.ENFILE, "the daemon has no host descriptor left; raise its limit (ulimit -n)")
-    return explained(error, {})
+    return explained(error, reasons)
 
 
 def identity(host_fd: int) -> str:
@@ -167,7 +159,28 @@ def is_ready(host_fd: int, *, writable: bool = False) -> bool:
     return bool(poll.poll(0))
 
 
-def for_program(host_fd: int) -> int:
-    """TEMPORARY."""
-    flags = fcntl.fcntl(host_fd, fcntl.F_GETFL)
-    return os.open(f"/proc/self/fd/{host_fd}", flags & ~os.O_NONBLOCK | os.O_CLOEXEC)
+def reopen_blocking(host_fd: int, access: int, *, nonblock: bool) -> int:
+    """An open file of its own for the same end of a pipe or FIFO, O_NONBLOCK as asked: for a program, which must not
+    share the daemon's. ``access``: O_RDONLY, O_WRONLY or O_RDWR, and O_DIRECT.
+    """
+    path = f"/proc/self/fd/{host_fd}"
+    with explaining(REASONS), rights.acting_as_daemon():
+        try:
+            fd = os.open(path, access | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            # A FIFO that nobody reads: an end that is open already is to be had again all the same.
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fd = os.open(path, access | os.O_NONBLOCK | os.O_CLOEXEC)
+            finally:
+                os.close(reader)
+        os.set_blocking(fd, not nonblock)
+        return fd
+
+
+@_host_call
+def duplicate(host_fd: int) -> int:
+    """Another number for the same open file."""
+    return fcntl.fcntl(host_fd, fcntl.F_DUPFD_CLOEXEC, 0)

@@ -34,7 +34,6 @@ _UNLINK = {
     errno.ENOENT: "no shared memory object is named {name}",
     errno.EACCES: "{name} belongs to another user, and /dev/shm is sticky: its owner may unlink it",
 }
-_TRUNCATE = {errno.EINVAL: "length {length} is negative, or the descriptor is not of a file open for writing"}
 
 
 def open_(name: bytes, flags: int, mode: int, umask: int, *, nonblock: bool = False) -> Opened:
@@ -56,6 +55,7 @@ def open_(name: bytes, flags: int, mode: int, umask: int, *, nonblock: bool = Fa
     if stat.S_ISFIFO(os.fstat(host_fd).st_mode):
         os.set_blocking(host_fd, False)
         return Opened(host_fd, "fifo")
+    os.set_blocking(host_fd, not flags & os.O_NONBLOCK)  # what the user asked for, and not what the session did
     return Opened(host_fd, "shm")
 
 
@@ -77,10 +77,3 @@ def file_name(name: bytes) -> str:
 def path(name: bytes) -> str:
     """Where the object is as a file."""
     return f"{devshm.DIRECTORY}/{devshm.file_name(name)}"
-
-
-def truncate(host_fd: int, length: int) -> int:
-    """ftruncate(2). EINVAL: not open for writing, a negative length, or nothing that has a length."""
-    with explaining(_TRUNCATE, length=length):
-        os.ftruncate(host_fd, length)
-    return 0

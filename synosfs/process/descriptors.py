@@ -17,11 +17,15 @@ from errno import EBADF, EINVAL, EMFILE, ESRCH
 from functools import partial
 from typing import Any
 
-import trio
+from trio import Event
 
 from synosfs.errors import SynosError
 from synosfs.host.thread import run_apart
+from synosfs.ipc.file_lock import RecordLocks
 from synosfs.process.accounts import Account
+
+#: Set once what was closed is, where that may take long.
+Closed = Event | None
 
 #: As RLIMIT_NOFILE has it by default: numbers are below this.
 MOST_DESCRIPTORS = 1024
@@ -37,10 +41,14 @@ class Description:
     ``standard``, ``mqueue``, ``shm``; what
     can be done with each is a row of ``syscall_gate.file_types``); ``flags`` are the status flags of open(2),
     O_ACCMODE and O_NONBLOCK among them; ``host_fd`` is the daemon's descriptor of the real
-    thing, or -1, always O_NONBLOCK on the host side; ``flush`` is called whenever a number is closed, with the table
-    that had it; ``release`` is called once, when the last number is gone;
+    thing, or -1; ``flush`` is called whenever a number is closed, with the table that had it; ``release`` is called
+    once, when the last number is gone;
     ``thing`` is what the family keeps; ``apart`` says that others can make a host call on ``host_fd`` slow, closing it
-    included (a file on slow storage, a FIFO): none is made in the main thread.
+    included (a file on slow storage, a FIFO): none is made in the main thread. ``peer`` is the other end of a pipe.
+
+    On the host side a pipe and a FIFO are O_NONBLOCK, and a program is given an open file of its own for the same end.
+    All others have the O_NONBLOCK that the user asked for, since a program shares the open file (``shared``).
+    ``users`` counts the calls that are under way with it.
     """
 
     file_type: str
@@ -53,6 +61,11 @@ class Description:
     release: Callable[["Description"], None] | None = None
     thing: Any = None
     apart: bool = False
+    peer: "Description | None" = None
+    shared: bool = False
+    users: int = 0
+    #: Whether a read that must not wait is worth a try: its file system has not refused one.
+    reads_cached: bool = True
     references: int = 0
     account: Account | None = None  # to whom it is charged, once it has a number
 
@@ -68,6 +81,23 @@ class Description:
     def is_ours(self) -> bool:
         """Whether the host descriptor is the daemon's own, and not one of the process's."""
         return self.host_fd >= 0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody else can be in a host call with this open file, or hold a lock of it."""
+        return not (self.shared or self.users)
+
+    def set_apart(self) -> None:
+        """From now on others can hold the lock of this pipe for as long as they like: by a splice, or in a program."""
+        self.apart = True
+        if self.peer is not None:
+            self.peer.apart = True
+
+    def share(self) -> None:
+        """A program is given it, and may use it at any time."""
+        self.shared = True
+        if self.file_type in ("pipe", "socket"):
+            self.set_apart()
 
     @property
     def is_ipc(self) -> bool:
@@ -107,12 +137,16 @@ def _standard_streams() -> dict[int, _Slot]:
 
 @dataclass
 class DescriptorTable:
-    """The numbers of one process. ``_used`` has bit n set when n is open. What is opened is charged to ``account``."""
+    """The numbers of one process. ``_used`` has bit n set when n is open. What is opened is charged to ``account``.
+    Numbers are below ``limit``. ``locks`` are the process's, of files: closing any number of a file lets go of them.
+    """
 
     _slots: dict[int, _Slot] = field(default_factory=_standard_streams)
     _used: int = 0b111
     _closed: bool = False
     account: Account | None = None
+    limit: int = MOST_DESCRIPTORS
+    locks: RecordLocks = field(default_factory=RecordLocks)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -168,16 +202,18 @@ class DescriptorTable:
         self._put(number, description, close_on_exec=close_on_exec)
         return number
 
-    def set(self, number: int, description: Description, *, close_on_exec: bool = False) -> None:
-        """dup2(2): make this very number stand for the description, closing what it stood for."""
-        if not 0 <= number < MOST_DESCRIPTORS:
-            raise SynosError(EBADF, f"{number} is not from 0 to {MOST_DESCRIPTORS - 1}")
+    def set(self, number: int, description: Description, *, close_on_exec: bool = False) -> Closed:
+        """dup2(2): make this very number stand for the description, closing what it stood for, as ``close`` does."""
+        if not 0 <= number < self.limit:
+            raise SynosError(EBADF, f"{number} is not from 0 to {self.limit - 1}")
+        closed = None
         with held(description):  # closing the number must not release what it is to stand for again
             if number in self._slots:
-                self.close(number)
+                closed = self.close(number)
             self._put(number, description, close_on_exec=close_on_exec)
+        return closed
 
-    def close(self, number: int) -> trio.Event | None:
+    def close(self, number: int) -> Closed:
         """Give the number back, and release the description with its last one. EBADF when it is not open.
 
         Where that may take long, what is returned is set once it is done.
@@ -187,12 +223,28 @@ class DescriptorTable:
         self._used &= ~(1 << number)
         if description.flush is not None:
             description.flush(description, self)
+        # Only what is apart can be locked.
+        unlock = self.locks.closing(description.host_fd) if self.locks and description.apart else None
         description.references -= 1
-        return _release_unused(description)
+        return _release_unused(description, unlock)
+
+    def close_range(self, first: int, last: int) -> list[Event]:
+        """Close what is open from ``first`` to ``last``."""
+        closed = [self.close(number) for number in sorted(self._slots) if first <= number <= last]
+        return [event for event in closed if event is not None]
+
+    def mark_range(self, first: int, last: int) -> None:
+        """CLOSE_RANGE_CLOEXEC of close_range(2)."""
+        for number, slot in self._slots.items():
+            if first <= number <= last:
+                slot.close_on_exec = True
 
     def close_all(self) -> None:
         """The process has ended: nothing can be added from now on."""
         self._closed = True
+        if self.locks:
+            locks, self.locks = self.locks, RecordLocks()
+            run_apart(locks.close_blocking)
         for number in list(self._slots):
             self.close(number)
 
@@ -201,7 +253,7 @@ class DescriptorTable:
         slots = {number: replace(slot) for number, slot in self._slots.items()}
         for slot in slots.values():
             slot.description.references += 1
-        return DescriptorTable(slots, self._used, account=account)
+        return DescriptorTable(slots, self._used, account=account, limit=self.limit)
 
     def own(self) -> list[Description]:
         """Those that are of the process's own on the host."""
@@ -221,8 +273,12 @@ class DescriptorTable:
             for number, description in kept
             if description is not None  # else the program has ended by now
         }
-        for number in list(self._slots):
-            self.close(number)
+        for number, slot in list(self._slots.items()):
+            if number in shared:  # given away, which is no close(2): locks of the file stay
+                del self._slots[number]
+                let_go(slot.description)
+            else:
+                self.close(number)
         for number, description in shared.items():
             self._put(number, description, close_on_exec=False)
 
@@ -236,11 +292,11 @@ class DescriptorTable:
     def _lowest_free(self, lowest: int) -> int:
         if self._closed:
             raise SynosError(ESRCH, "the process has ended")
-        if not 0 <= lowest < MOST_DESCRIPTORS:
-            raise SynosError(EINVAL, f"{lowest} is not from 0 to {MOST_DESCRIPTORS - 1}")
+        if not 0 <= lowest < self.limit:
+            raise SynosError(EINVAL, f"{lowest} is not from 0 to {self.limit - 1}")
         free = ~self._used >> lowest
         number = lowest + (free & -free).bit_length() - 1
-        if number >= MOST_DESCRIPTORS:
+        if number >= self.limit:
             raise SynosError(EMFILE, f"{len(self._slots)} descriptors are open already; close some")
         return number
 
@@ -256,9 +312,11 @@ def held(description: Description) -> Iterator[Description]:
     neither ends the call nor frees the host descriptor for another use.
     """
     description.references += 1
+    description.users += 1
     try:
         yield description
     finally:
+        description.users -= 1
         let_go(description)
 
 
@@ -268,14 +326,23 @@ def let_go(description: Description) -> None:
     _release_unused(description)
 
 
-def _release_unused(description: Description) -> trio.Event | None:
+def _release_unused(description: Description, first: Callable[[], None] | None = None) -> Closed:
+    """Release what has no number and no user. ``first`` is done before, in a thread."""
     if description.references or description.release is None:
-        return None
+        return run_apart(first) if first else None
     release, description.release = description.release, None
     if description.account is not None:
         description.account.give_back("descriptors")
         description.account = None
-    if description.apart:
-        return run_apart(partial(release, description))
+    if description.apart or first:
+        return run_apart(partial(_in_order, first, partial(release, description)))
     release(description)
     return None
+
+
+def _in_order(first: Callable[[], None] | None, then: Callable[[], None]) -> None:
+    try:
+        if first is not None:
+            first()
+    finally:
+        then()

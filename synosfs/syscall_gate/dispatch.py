@@ -27,7 +27,7 @@ from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
-from synosfs.syscall_gate.waiting import Blocking, OnAvatar, Sleep, Until, WhenReady
+from synosfs.syscall_gate.waiting import Blocking, InSteps, OnAvatar, Sleep, Until, WhenReady
 
 log = logging.getLogger(__name__)
 
@@ -312,7 +312,7 @@ def _run(call: _Call, caller: Caller, values: Sequence[Any]) -> Reply | Blocking
         return Reply(answer)
     assert call.row.waits, f"{call.row.name} may not wait, and its handler does"
     blocking: Blocking = answer
-    if isinstance(blocking, OnAvatar):
+    if isinstance(blocking, OnAvatar | InSteps):
         return blocking
     if isinstance(blocking, WhenReady) and blocking.on_avatar:
         return OnAvatar(blocking.attempt, description=blocking.description) if caller.nonblock else blocking

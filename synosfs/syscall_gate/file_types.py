@@ -1,20 +1,22 @@
 """What read, write and their kin do to each type of descriptor: one row a type.
 
-A *stream* (pipe, socket) is the daemon's own O_NONBLOCK descriptor: it is tried at once, and waited for where the user
-did not ask for O_NONBLOCK. A *FIFO* is one too, but others have it open natively, and the host lets a writer hold its
-lock for as long as it takes to fetch what is written (``pipe_write``): it is used from the avatar's threads, as is a
-*file* on some disk, and a *standard* stream, which is whatever the process was started with. Types of other families
-have rows here too.
+A *stream* (pipe, socket) is the daemon's own: it is tried at once, and waited for where the user did not ask for
+O_NONBLOCK. A *FIFO* is one too, but others have it open natively, and the host lets a writer hold its lock for as long
+as it takes to fetch what is written (``pipe_write``): it is used from the avatar's threads, as is a pipe that a program
+has too, a *file* on some disk, and a *standard* stream, which is whatever the process was started with. A *counter*
+(eventfd, timerfd) never makes others wait, but it may itself. Types of other families have rows here too.
 """
 
 import errno
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from synosfs.errors import SynosError, WouldBlock, shown
 from synosfs.host import abi
 from synosfs.host.path import Place
-from synosfs.ipc import file, pipe
+from synosfs.ipc import counter, file, file_data, pipe, sockets
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import MAX_DATA, Reply
@@ -25,13 +27,21 @@ T = TypeVar("T")
 Answer = int | Reply | Blocking
 
 
+def _not_for_programs(description: Description) -> int | None:
+    return None
+
+
 class FileType(NamedTuple):
-    """How a type of descriptor is read, written, and used by a host call that takes its host descriptor."""
+    """How a type of descriptor is read, written, and used by a host call that takes its host descriptor.
+
+    ``for_program`` makes a host descriptor (O_CLOEXEC) of it that is handed to a program; None: a program has no use
+    for one. It may sleep, and belongs in a thread. Call ``Description.share`` before, in the main thread.
+    """
 
     read: Callable[[Caller, Description, int], Answer]
     write: Callable[[Caller, Description, bytes], Answer]
     host_call: Callable[[Caller, Description, Callable[[int], Any]], Answer]
-    for_program: Callable[[Description], int] = lambda description: pipe.for_program(description.host_fd)
+    for_program: Callable[[Description], int | None] = _not_for_programs
 
 
 def place_of(caller: Caller) -> Place:
@@ -81,9 +91,14 @@ def _at_once(description: Description, call: Callable[[], Any]) -> Answer:
 
 def _read_stream(caller: Caller, description: Description, size: int) -> Answer:
     host_fd = description.host_fd
+    read = (
+        partial(sockets.receive, description.thing)
+        if description.file_type == "socket"
+        else partial(pipe.read, host_fd)
+    )
 
     def attempt() -> Reply:
-        return data_reply(pipe.read(host_fd, min(size, MAX_DATA)))
+        return data_reply(read(min(size, MAX_DATA)))
 
     if description.flags & abi.O_NONBLOCK:
         return _at_once(description, attempt)
@@ -93,8 +108,11 @@ def _read_stream(caller: Caller, description: Description, size: int) -> Answer:
 def _write_stream(caller: Caller, description: Description, data: bytes) -> Answer:
     """A write that may wait goes on until all is written; when it ends before, its answer is the count so far."""
     host_fd = description.host_fd
+    write = (
+        partial(sockets.send, description.thing) if description.file_type == "socket" else partial(pipe.write, host_fd)
+    )
     if description.flags & abi.O_NONBLOCK or caller.nonblock:
-        return _at_once(description, lambda: pipe.write(host_fd, data))
+        return _at_once(description, lambda: write(data))
     rest = memoryview(data)
 
     def so_far() -> int | None:
@@ -104,7 +122,7 @@ def _write_stream(caller: Caller, description: Description, data: bytes) -> Answ
         nonlocal rest
         while True:
             try:
-                rest = rest[pipe.write(host_fd, rest) :]
+                rest = rest[write(rest) :]
             except WouldBlock:
                 raise
             except SynosError:
@@ -123,6 +141,16 @@ def _stream_call(caller: Caller, description: Description, call: Callable[[int],
     return _at_once(description, lambda: call(description.host_fd))
 
 
+def _end_of_its_own(description: Description) -> int:
+    """A program may clear O_NONBLOCK of what it has, and the daemon's pipes must not wait."""
+    access = description.flags & (abi.O_ACCMODE | abi.O_DIRECT)
+    return pipe.reopen_blocking(description.host_fd, access, nonblock=bool(description.flags & abi.O_NONBLOCK))
+
+
+def _same_open_file(description: Description) -> int:
+    return pipe.duplicate(description.host_fd)
+
+
 # --- files ---
 
 
@@ -137,12 +165,89 @@ def _file_call(caller: Caller, description: Description, call: Callable[[int], A
 
 
 def _read_file(caller: Caller, description: Description, size: int) -> Answer:
-    return _file_call(caller, description, lambda fd: data_reply(pipe.read(fd, min(size, MAX_DATA))))
+    return read_file_at(caller, description, size, -1)
+
+
+def read_file_at(caller: Caller, description: Description, size: int, offset: int) -> Answer:
+    """read(2), or with an offset pread(2): at once, where all of it is in the page cache."""
+    size = min(size, MAX_DATA)
+    begun = b""
+    if description.reads_cached and description.is_free and not description.flags & abi.O_DIRECT:
+        try:
+            begun, whole = file_data.read_cached(description.host_fd, size, offset)
+        except OSError as error:
+            # The host does not read this so; any other error is for the read that may wait.
+            description.reads_cached = error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.EISDIR)
+        else:
+            if offset < 0:
+                description.offset += len(begun)
+            if whole:
+                return data_reply(begun)
+    return _file_call(caller, description, lambda fd: data_reply(file_data.read_rest_blocking(fd, begun, size, offset)))
 
 
 def _write_file(caller: Caller, description: Description, data: bytes) -> Answer:
     pid = caller.process.pid
-    return _file_call(caller, description, lambda fd: file.write(pid, fd, data))
+    return _file_call(caller, description, lambda fd: file_data.write_blocking(pid, fd, data))
+
+
+def file_call(caller: Caller, description: Description, call: Callable[[int], Any]) -> Answer:
+    """A host call for files, which may take long; what it says of other things is the host's word too."""
+    row = type_of(description)
+    if row.host_call is _stream_call:
+        return OnAvatar(partial(call, description.host_fd), description=description)
+    return row.host_call(caller, description, call)
+
+
+def reads_as_file(description: Description) -> bool:
+    """Whether a read of it may be had from the page cache."""
+    return type_of(description).read is _read_file
+
+
+# --- counters ---
+
+
+def _counter_call(
+    caller: Caller,
+    description: Description,
+    at_once: Callable[[int], Any],
+    blocking: Callable[[int], Any],
+    give_back: Callable[[Any], object] | None = None,
+) -> Answer:
+    """A call that may wait: in the host, in a thread; ``at_once`` is the same for the main thread, and raises."""
+    if description.flags & abi.O_NONBLOCK:
+        return at_once(description.host_fd)  # type: ignore[no-any-return]
+    try:
+        if description.is_free:
+            return counter.at_once(description.host_fd, at_once)  # type: ignore[no-any-return]
+    except WouldBlock:
+        pass
+    if caller.nonblock:
+        raise _would_wait(description)
+    return OnAvatar(partial(blocking, description.host_fd), give_back=give_back, description=description)
+
+
+def _read_counter(caller: Caller, description: Description, size: int) -> Answer:
+    """Its 8 bytes, and what they mean."""
+    size = min(size, counter.SIZE)
+
+    def answer(data: bytes) -> Reply:
+        return Reply(len(data), {"value": counter.unpacked(data)}, data)
+
+    def put_back(reply: Reply) -> None:
+        counter.put_back_blocking(description.host_fd, reply.data or b"")
+
+    return _counter_call(
+        caller,
+        description,
+        lambda fd: answer(pipe.read(fd, size)),
+        lambda fd: answer(pipe.read_blocking(fd, size)),
+        put_back if description.file_type == "eventfd" else None,
+    )
+
+
+def _write_counter(caller: Caller, description: Description, data: bytes) -> Answer:
+    return _counter_call(caller, description, lambda fd: pipe.write(fd, data), lambda fd: pipe.write_blocking(fd, data))
 
 
 # --- message queues ---
@@ -163,6 +268,14 @@ def _standard_call(
             return call(host_fd)
 
     return OnAvatar(use, description=description)
+
+
+def borrowed(caller: Caller, description: Description, access: int) -> Callable[[], AbstractContextManager[int]]:
+    """How to get at the host descriptor for a while, in a thread: what is the process's own is lent each time."""
+    type_of(description)
+    if description.file_type == "standard":
+        return lambda: file.standard_stream(place_of(caller), description.thing, access)
+    return lambda: nullcontext(description.host_fd)
 
 
 def _read_standard(caller: Caller, description: Description, size: int) -> Answer:
@@ -199,20 +312,57 @@ def _read_event(caller: Caller, description: Description, size: int) -> Answer:
     return WhenReady(attempt, description.host_fd, writable=False, description=description)
 
 
-_STREAM = FileType(_read_stream, _write_stream, _stream_call)
+_PIPE = FileType(_read_stream, _write_stream, _stream_call, _end_of_its_own)
+_FILE = FileType(_read_file, _write_file, _file_call, _same_open_file)
+_COUNTER = FileType(_read_counter, _write_counter, _stream_call, _same_open_file)
 
 FILE_TYPES: dict[str, FileType] = {
-    "pipe": _STREAM,
-    "fifo": _STREAM,
-    "socket": _STREAM,
-    "file": FileType(_read_file, _write_file, _file_call),
-    "directory": FileType(_read_file, _write_file, _file_call),  # read is EISDIR, says the host
-    "path": FileType(_read_file, _write_file, _stream_call),  # O_PATH: for most calls EBADF, says the host
+    "pipe": _PIPE,
+    "fifo": _PIPE,
+    "socket": FileType(_read_stream, _write_stream, _stream_call, _same_open_file),
+    "file": _FILE,
+    "directory": _FILE,
+    "path": FileType(_read_file, _write_file, _stream_call, _same_open_file),  # O_PATH: mostly EBADF, says the host
+    "memfd": _FILE,
+    "shm": _FILE,
+    "eventfd": _COUNTER,
+    "timerfd": _COUNTER,
     "standard": FileType(_read_standard, _write_standard, _standard_call),
-    "shm": FileType(_read_file, _write_file, _file_call),
-    "mqueue": FileType(_read_file, _write_queue, _file_call),  # read gives the line QSIZE:... of mq_overview(7)
+    # read gives the line QSIZE:... of mq_overview(7). The daemon waits in it: a program has an open file of its own.
+    "mqueue": FileType(_read_file, _write_queue, _file_call, _end_of_its_own),
     "event": FileType(_read_event, _write_stream, _stream_call),  # open for reading only
 }
+
+#: Types whose O_NONBLOCK on the host side is the daemon's affair; the user's wish stands in the description.
+_NONBLOCK_IS_OURS = frozenset(("pipe", "fifo", "mqueue", "event"))
+
+
+def shown_flags(description: Description, host_flags: int) -> int:
+    """F_GETFL: the host's flags as the user set them."""
+    if description.file_type not in _NONBLOCK_IS_OURS:
+        return host_flags
+    return host_flags & ~abi.O_NONBLOCK | description.flags & abi.O_NONBLOCK
+
+
+def host_flags(description: Description, wanted: int, now: int) -> int:
+    """F_SETFL: the flags for the host, where the user wants these and the host has ``now``."""
+    if description.file_type not in _NONBLOCK_IS_OURS:
+        return wanted
+    return wanted & ~abi.O_NONBLOCK | now & abi.O_NONBLOCK
+
+
+def for_program(description: Description) -> Callable[[], int | None] | None:
+    """What makes a host descriptor of it for a program, in a thread; None: a program has no use for one."""
+    if description.file_type == "pidfd":
+        make: Callable[[Description], int | None] = _same_open_file
+    elif description.file_type in FILE_TYPES:
+        make = FILE_TYPES[description.file_type].for_program
+    else:
+        make = _not_for_programs
+    if make is _not_for_programs:
+        return None
+    description.share()
+    return partial(make, description)
 
 
 def type_of(description: Description) -> FileType:

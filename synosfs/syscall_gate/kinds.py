@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from decimal import Decimal
 from errno import E2BIG
 from typing import Any, NamedTuple
 
@@ -276,7 +277,63 @@ _NODES = {"S_IFIFO": abi.S_IFIFO, "S_IFREG": abi.S_IFREG, "S_IFSOCK": abi.S_IFSO
 _NODES |= {"S_IFCHR": abi.S_IFCHR, "S_IFBLK": abi.S_IFBLK}
 _FCNTL = {name: value for name, value in _constants("F_").items() if name != "F_OK"}
 _ACCESS = {"F_OK": abi.F_OK, "R_OK": abi.R_OK, "W_OK": abi.W_OK, "X_OK": abi.X_OK}
-_SOCKET_FLAGS = {"SOCK_CLOEXEC": abi.O_CLOEXEC, "SOCK_NONBLOCK": abi.O_NONBLOCK}
+_SOCKET_FLAGS = {
+    "SOCK_CLOEXEC": abi.O_CLOEXEC,
+    "SOCK_NONBLOCK": abi.O_NONBLOCK,
+    **{name: getattr(abi, name) for name in ("SOCK_STREAM", "SOCK_DGRAM", "SOCK_SEQPACKET")},
+}
+_FCNTL_FLAGS = _flags(_OPEN_FLAGS | {"FD_CLOEXEC": abi.FD_CLOEXEC} | abi.LOCK_TYPES | abi.SEALS)
+_LOCK_TYPE = _named_number(abi.LOCK_TYPES)
+_WHENCE = _named_number(abi.SEEK)
+_SIZE = _ranged(64)
+
+
+def _of_counter(prefix: str, **more: int) -> Convert:
+    return _flags({f"{prefix}_CLOEXEC": abi.O_CLOEXEC, f"{prefix}_NONBLOCK": abi.O_NONBLOCK} | _OPEN_FLAGS | more)
+
+
+def _fcntl_argument(value: Any) -> int | list[int]:
+    """A number, flags, seals, the type of a lock; or a struct flock as a list."""
+    if not isinstance(value, list):
+        return _FCNTL_FLAGS(value)  # type: ignore[no-any-return]
+    if len(value) not in (4, 5):
+        raise BadArgument("wants of a struct flock l_type, l_whence, l_start and l_len")
+    converts = (_LOCK_TYPE, _WHENCE, _ranged(64), _ranged(64), _ranged(32))
+    return [convert(item) for convert, item in zip(converts, value, strict=False)]
+
+
+def _sizes(value: Any) -> list[int]:
+    """Sizes of buffers."""
+    items = value if isinstance(value, list) else [value]
+    return [_SIZE(item) for item in items]
+
+
+def _pieces(value: Any) -> list[bytes]:
+    """Data, piece by piece."""
+    return [_data(item) for item in value] if isinstance(value, list) else [_data(value)]
+
+
+def _itimerspec(value: Any) -> tuple[int | None, int | None]:
+    """When it expires, in nanoseconds; or a struct itimerspec, and so how often after that as well."""
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, list) for part in value):
+        return _time_ns(value[1]), _time_ns(value[0])
+    return _time_ns(value), None
+
+
+def _time_ns(value: Any) -> int | None:
+    """Seconds with a fraction, as nanoseconds; or a struct timespec. Below 0 it is the host's to refuse."""
+    if value == b"NULL":
+        return None
+    if isinstance(value, list):
+        if len(value) != 2:
+            raise BadArgument("wants seconds, or tv_sec and tv_nsec")
+        tv_sec, tv_nsec = map(parse_int, value)
+        if not 0 <= tv_nsec <= 999_999_999:
+            raise BadArgument(f"wants tv_nsec from 0 to 999999999, not {tv_nsec}")
+        return min(tv_sec, 1 << 62) * 1_000_000_000 + tv_nsec
+    whole = seconds(value)
+    # A double holds no nanoseconds of today's date, so what is written in decimals is read as decimals.
+    return int(Decimal(excerpt(value, 100)).scaleb(9)) if isinstance(value, bytes) else round(whole * 1e9)
 
 
 def _object_name(value: Any) -> bytes:
@@ -366,9 +423,9 @@ KINDS: dict[str, Kind] = {
     "statx_mask": Kind("mask", _flags(abi.STATX)),
     "xattr_flags": Kind("flags", _flags(_constants("XATTR_"))),
     "time_ns": Kind("nanoseconds", _named_number({"UTIME_NOW": abi.UTIME_NOW, "UTIME_OMIT": abi.UTIME_OMIT}, bits=64)),
-    "whence": Kind("whence", _named_number(abi.SEEK)),
+    "whence": Kind("whence", _WHENCE),
     "fcntl_command": Kind("command", _named_number(_FCNTL)),
-    "fcntl_argument": Kind("argument", _flags(_OPEN_FLAGS | {"FD_CLOEXEC": abi.FD_CLOEXEC})),
+    "fcntl_argument": Kind("argument", _fcntl_argument),
     "words": Kind("words", _words, variadic=True),
     "environment": Kind("words", _words),
     "variables": Kind("NAME=value", _variables, rest=True),
@@ -380,5 +437,29 @@ KINDS: dict[str, Kind] = {
     "limit_value": Kind("number or unlimited", _limit_value),
     "usage": Kind("who", _named_number(abi.RUSAGE)),
     "clone_flags": Kind("flags", _flags(_CLONE_FLAGS)),
+    "sizes": Kind("sizes", _sizes, variadic=True),
+    "pieces": Kind("data", _pieces, variadic=True),
+    "rwf_flags": Kind("flags", _flags(abi.RWF)),
+    "falloc_mode": Kind("mode", _flags(abi.FALLOC)),
+    "sync_flags": Kind("flags", _flags(abi.SYNC_FILE_RANGE)),
+    "advice": Kind("advice", _named_number(abi.FADVISE)),
+    "flock_operation": Kind("operation", _flags(_constants("LOCK_"))),
+    "memfd_flags": Kind("flags", _flags(abi.MFD)),
+    "splice_flags": Kind("flags", _flags(_constants("SPLICE_F_"))),
+    "close_range_flags": Kind("flags", _flags(_constants("CLOSE_RANGE_"))),
+    "eventfd_flags": Kind("flags", _of_counter("EFD", EFD_SEMAPHORE=abi.EFD_SEMAPHORE)),
+    "timerfd_flags": Kind("flags", _of_counter("TFD")),
+    "timer_flags": Kind(
+        "flags",
+        _flags(
+            {
+                "TFD_TIMER_ABSTIME": abi.TFD_TIMER_ABSTIME,
+                "TFD_TIMER_CANCEL_ON_SET": abi.TFD_TIMER_CANCEL_ON_SET,
+            }
+        ),
+    ),
+    "itimerspec": Kind("seconds", _itimerspec),
+    "timespec": Kind("seconds", _time_ns),
+    "count64": Kind("number", _ranged(64, signed=False)),
     "ioctl_request": Kind("request", _named_number({"FIONREAD": abi.FIONREAD}, bits=64)),
 }

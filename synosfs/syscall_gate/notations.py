@@ -280,7 +280,8 @@ def _encoded(answer: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> by
     try:
         return encoder.encode(answer)
     except UnicodeEncodeError:
-        # A host name that is not UTF-8: neither notation can carry it as a string, so it goes out escaped.
+        # A host name that is not UTF-8: neither notation can carry it as a string, so it goes out escaped, or in a list
+        # of names as base64.
         return encoder.encode(_well_formed(answer))
 
 
@@ -301,5 +302,16 @@ def _well_formed(value: Any) -> Any:
     if isinstance(value, list):
         return [_well_formed(item) for item in value]
     if isinstance(value, dict):
-        return {name: _well_formed(item) for name, item in value.items()}
+        return dict(_named_well(name, item) for name, item in value.items())
     return value
+
+
+def _named_well(name: str, value: Any) -> tuple[str, Any]:
+    """Of a list of names (getdents64) each is wanted as it is: all of them go as data64 does, where one must."""
+    if isinstance(value, list) and any(isinstance(item, str) and not item.isascii() for item in value):
+        try:
+            "".join(value).encode()
+        except UnicodeEncodeError:
+            as_bytes = (item.encode("utf-8", "surrogateescape") for item in value)
+            return f"{name}64", [binascii.b2a_base64(item, newline=False).decode("ascii") for item in as_bytes]
+    return name, _well_formed(value)

@@ -37,7 +37,7 @@ from synosfs.host.thread import ThreadPool
 from synosfs.process.descriptors import held
 from synosfs.process.table import Process
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.waiting import Blocking, InThread, OnAvatar, Sleep, Until, WhenReady
+from synosfs.syscall_gate.waiting import Blocking, InSteps, InThread, OnAvatar, Sleep, Until, WhenReady
 
 T = TypeVar("T")
 
@@ -138,8 +138,10 @@ class Parking:
                 return blocking.on_timeout()
             raise parked.reason or SynosError(timed_out, f"{parked.what}: nothing came within {timeout:g} s")
         except SynosError:
-            if isinstance(blocking, WhenReady) and blocking.so_far and (answer := blocking.so_far()) is not None:
-                return answer
+            if isinstance(blocking, WhenReady | InSteps) and blocking.so_far:
+                answer = blocking.so_far()
+                if answer is not None:
+                    return answer
             raise
 
     async def let_others_in(self, caller: Caller) -> None:
@@ -202,6 +204,14 @@ class Parking:
                 with held(description) if description else nullcontext():
                     async with self._in_line((host_fd, writable)):
                         return await self._wait_ready(parked, blocking)
+            case InSteps(step=step, so_far=so_far, descriptions=descriptions):
+                with ExitStack() as holding:
+                    for description in descriptions:
+                        holding.enter_context(held(description))
+                    while parked.reason is None:
+                        if await parked.caller.process.avatar.run(parked.caller.credentials, step):
+                            return so_far()
+                    raise parked.reason
             case Until(wait=wait):
                 return await wait()
             case Sleep(seconds=seconds):
@@ -264,7 +274,8 @@ class Parking:
             except trio.ClosedResourceError:
                 raise SynosError(errno.EBADF, f"{parked.what}: the descriptor was closed meanwhile") from None
             with suppress(WouldBlock):
-                if blocking.on_avatar:
+                # A pipe can have been set apart while the call waited.
+                if blocking.on_avatar or (blocking.description is not None and blocking.description.apart):
                     return await parked.caller.process.avatar.run(parked.caller.credentials, blocking.attempt)
                 with rights.acting_as(parked.caller.credentials):
                     return blocking.attempt()

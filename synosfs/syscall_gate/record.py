@@ -41,7 +41,7 @@ class Request(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 class Reply(msgspec.Struct, gc=False):
     """What a call answered: ``ret``, named results in order, data; or ``ret`` -1 with ``errno`` and ``message``.
 
-    A result is an int, a str, or a list of ints. ``data`` is None for a call that carries none.
+    A result is an int, a str, or a list of ints or of strs. ``data`` is None for a call that carries none.
     """
 
     ret: int

@@ -4,16 +4,24 @@ What a call does to a descriptor is its type's affair: see ``file_types``.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
-from synosfs.ipc import file, pipe
-from synosfs.process.descriptors import MOST_DESCRIPTORS, Description
+from synosfs.ipc import file_data, pipe
+from synosfs.ipc.file_lock import Range
+from synosfs.process.descriptors import Closed, Description
+from synosfs.syscall_gate import sys_lock
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import Answer, data_reply, type_of
-from synosfs.syscall_gate.record import MAX_DATA, Reply
+from synosfs.syscall_gate.file_types import (
+    Answer,
+    file_call,
+    host_flags,
+    shown_flags,
+    type_of,
+)
+from synosfs.syscall_gate.record import Reply
 from synosfs.syscall_gate.waiting import Until
 
 #: What F_SETFL changes in Linux. O_ASYNC would signal the daemon, O_NOATIME is an owner's right: both are refused.
@@ -38,14 +46,36 @@ def sys_write(caller: Caller, fd: int, data: bytes) -> Answer:
 
 
 def sys_close(caller: Caller, fd: int) -> int | Until:
-    """Where the host may take long to close it, the answer comes when it has: then its reader sees end-of-file."""
-    closed = caller.descriptors.close(fd)
-    if closed is None or caller.nonblock:
+    return _once_closed(caller, [caller.descriptors.close(fd)], 0)
+
+
+def sys_close_range(caller: Caller, first: int, last: int, flags: int) -> int | Until:
+    """With CLOSE_RANGE_CLOEXEC they are marked, and stay open. A table is shared with nobody, so there is nothing for
+    CLOSE_RANGE_UNSHARE to do.
+    """
+    if flags & ~(abi.CLOSE_RANGE_UNSHARE | abi.CLOSE_RANGE_CLOEXEC) or first > last:
+        raise SynosError(
+            errno.EINVAL, "close_range takes CLOSE_RANGE_UNSHARE and CLOSE_RANGE_CLOEXEC, and first <= last"
+        )
+    table = caller.descriptors
+    if flags & abi.CLOSE_RANGE_CLOEXEC:
+        table.mark_range(first, last)
         return 0
+    return _once_closed(caller, table.close_range(first, last), 0)
+
+
+def _once_closed(caller: Caller, closed: Sequence[Closed], answer: int) -> int | Until:
+    """Where the host may take long to close it, the answer comes when it has: then its reader sees end-of-file, and
+    another gets the lock.
+    """
+    events = [event for event in closed if event is not None]
+    if not events or caller.nonblock:
+        return answer
 
     async def wait() -> int:
-        await closed.wait()
-        return 0
+        for event in events:
+            await event.wait()
+        return answer
 
     return Until(wait)
 
@@ -55,51 +85,39 @@ def sys_lseek(caller: Caller, fd: int, offset: int, whence: int) -> Answer:
     return _on_host(caller, description, lambda host_fd: pipe.lseek(host_fd, offset, whence))
 
 
-def sys_pread64(caller: Caller, fd: int, size: int, offset: int) -> Answer:
-    description = caller.descriptors.get(fd)
-    if size < 0 or offset < 0:
-        raise SynosError(errno.EINVAL, f"size {size} or offset {offset} is negative")
-
-    def read(host_fd: int) -> Reply:
-        return data_reply(pipe.pread(host_fd, min(size, MAX_DATA), offset))
-
-    return _on_host(caller, description, read)
-
-
-def sys_pwrite64(caller: Caller, fd: int, data: bytes, offset: int) -> Answer:
-    description = caller.descriptors.get(fd)
-    pid = caller.process.pid
-    return _on_host(caller, description, lambda host_fd: file.pwrite(pid, host_fd, data, offset))
-
-
 def sys_dup(caller: Caller, fd: int) -> int:
     table = caller.descriptors
     return table.add(table.get(fd))
 
 
-def sys_dup2(caller: Caller, fd: int, newfd: int) -> int:
+def sys_dup2(caller: Caller, fd: int, newfd: int) -> int | Until:
     table = caller.descriptors
     description = table.get(fd)
-    if newfd != fd:
-        table.set(newfd, description)
-    return newfd
+    if newfd == fd:
+        return newfd
+    return _once_closed(caller, [table.set(newfd, description)], newfd)
 
 
-def sys_dup3(caller: Caller, fd: int, newfd: int, flags: int) -> int:
+def sys_dup3(caller: Caller, fd: int, newfd: int, flags: int) -> int | Until:
     if flags & ~abi.O_CLOEXEC or fd == newfd:
         raise SynosError(errno.EINVAL, f"dup3 takes two numbers that differ and no flag but O_CLOEXEC, not {flags:#o}")
     table = caller.descriptors
-    table.set(newfd, table.get(fd), close_on_exec=bool(flags))
-    return newfd
+    return _once_closed(caller, [table.set(newfd, table.get(fd), close_on_exec=bool(flags))], newfd)
 
 
-def sys_fcntl(caller: Caller, fd: int, cmd: int, arg: int) -> Answer:
+def sys_fcntl(caller: Caller, fd: int, cmd: int, arg: int | list[int], start: int, len: int, whence: int) -> Answer:
+    """``arg`` is a number, or for a lock its type, or the whole of C's struct flock."""
     table = caller.descriptors
     description = table.get(fd)
+    if cmd in sys_lock.COMMANDS:
+        wanted = Range(arg, start, len, whence) if isinstance(arg, int) else Range(*_of_flock(arg))
+        return sys_lock.lock(caller, fd, cmd, wanted)
+    if not isinstance(arg, int):
+        raise SynosError(errno.EINVAL, "a struct flock is for the commands that lock")
     match cmd:
         case abi.F_DUPFD | abi.F_DUPFD_CLOEXEC:
-            if not 0 <= arg < MOST_DESCRIPTORS:
-                raise SynosError(errno.EINVAL, f"{arg} is not from 0 to {MOST_DESCRIPTORS - 1}")
+            if not 0 <= arg < table.limit:
+                raise SynosError(errno.EINVAL, f"{arg} is not from 0 to {table.limit - 1}")
             return table.add(description, close_on_exec=cmd == abi.F_DUPFD_CLOEXEC, lowest=arg)
         case abi.F_GETFD:
             return abi.FD_CLOEXEC * table.close_on_exec(fd)
@@ -107,14 +125,37 @@ def sys_fcntl(caller: Caller, fd: int, cmd: int, arg: int) -> Answer:
             table.close_on_exec(fd, bool(arg & abi.FD_CLOEXEC))
             return 0
         case abi.F_GETFL:
-            return _on_host(caller, description, lambda host_fd: _shown_flags(description, pipe.status_flags(host_fd)))
+            return _on_host(caller, description, lambda host_fd: shown_flags(description, pipe.status_flags(host_fd)))
         case abi.F_SETFL:
             return _set_flags(caller, description, arg)
         case abi.F_GETPIPE_SZ:
             return _on_host(caller, description, pipe.size)
         case abi.F_SETPIPE_SZ:
             return _on_host(caller, description, lambda host_fd: pipe.set_size(host_fd, arg))
-    raise SynosError(errno.EINVAL, f"fcntl has no command {cmd} here; locks and leases would be the daemon's")
+        case abi.F_ADD_SEALS:
+            return file_call(caller, description, lambda host_fd: file_data.add_seals_blocking(host_fd, arg))
+        case abi.F_GET_SEALS:
+            return file_call(caller, description, file_data.seals)
+    reason = _NOT_HERE.get(cmd, f"fcntl has no command {cmd} here")
+    raise SynosError(errno.EINVAL, reason)
+
+
+def _of_flock(fields: list[int]) -> tuple[int, int, int, int, int]:
+    """``struct flock``: l_type, l_whence, l_start, l_len, and l_pid if it is there."""
+    type, whence, start, length, *pid = fields
+    return type, start, length, whence, pid[0] if pid else 0
+
+
+_OF_SIGNALS = "signals belong to the program: SIGIO and its owner are not set here"
+_NOT_HERE = {
+    abi.F_SETOWN: _OF_SIGNALS,
+    abi.F_GETOWN: _OF_SIGNALS,
+    abi.F_SETSIG: _OF_SIGNALS,
+    abi.F_GETSIG: _OF_SIGNALS,
+    abi.F_NOTIFY: _OF_SIGNALS,
+    abi.F_SETLEASE: "a lease would be the daemon's, and its end a signal to the daemon",
+    abi.F_GETLEASE: "there are no leases here: one would be the daemon's",
+}
 
 
 def sys_ioctl(caller: Caller, fd: int, request: int) -> Answer:
@@ -128,22 +169,13 @@ def _on_host(caller: Caller, description: Description, call: Callable[[int], Any
     return type_of(description).host_call(caller, description, call)
 
 
-def _shown_flags(description: Description, host_flags: int) -> int:
-    """The daemon's descriptor is always O_NONBLOCK; the user's wish stands in the description."""
-    if not description.is_ours:
-        return host_flags
-    return host_flags & ~abi.O_NONBLOCK | description.flags & abi.O_NONBLOCK
-
-
 def _set_flags(caller: Caller, description: Description, flags: int) -> Answer:
     if flags & _REFUSED:
         raise SynosError(errno.EINVAL, "F_SETFL changes O_NONBLOCK, O_APPEND and O_DIRECT here")
 
     def set_on_host(host_fd: int) -> int:
-        on_host = flags & _SETTABLE
-        if description.is_ours:  # a descriptor of the daemon's own waits or not as its family needs it
-            on_host = on_host & ~abi.O_NONBLOCK | pipe.status_flags(host_fd) & abi.O_NONBLOCK
-        pipe.set_status_flags(host_fd, on_host)
+        wanted = flags & _SETTABLE
+        pipe.set_status_flags(host_fd, host_flags(description, wanted, pipe.status_flags(host_fd)))
         description.flags = description.flags & ~_SETTABLE | flags & _SETTABLE
         return 0
 

@@ -7,7 +7,6 @@ already cannot be turned into another from here.
 import errno
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
@@ -15,14 +14,14 @@ from synosfs.process.descriptors import DescriptorTable, held
 from synosfs.process.forks import Child, Variables
 from synosfs.process.talk import Orders, Program, Words
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import place_of, type_of
+from synosfs.syscall_gate.file_types import for_program, place_of
 from synosfs.syscall_gate.waiting import Until
 
 #: Flags of clone(2) that make a process, and come to the same for one that only waits.
 _CLONE_FLAGS = abi.SIGCHLD | abi.CLONE_VM | abi.CLONE_VFORK | abi.CLONE_UNTRACED
 
 #: Descriptors by their numbers in a program: as ``Program`` has them.
-Numbers = dict[int, int | Callable[[], int]]
+Numbers = dict[int, int | Callable[[], int | None]]
 
 
 def sys_fork(caller: Caller) -> Until:
@@ -116,9 +115,10 @@ def sys_execveat(
     if dirfd == abi.AT_FDCWD:
         return _execute(caller, path, argv, envp, flags)
     description = caller.descriptors.get(dirfd)
-    if description.host_fd < 0:
+    at = for_program(description)
+    if at is None:
         raise SynosError(errno.ENOTDIR, f"descriptor {dirfd} is a {description.file_type}, and no directory or program")
-    return _execute(caller, path, argv, envp, flags, partial(type_of(description).for_program, description))
+    return _execute(caller, path, argv, envp, flags, at)
 
 
 def _execute(
@@ -127,7 +127,7 @@ def _execute(
     argv: list[bytes] | None,
     envp: list[bytes] | None,
     flags: int = 0,
-    at: Callable[[], int] | None = None,
+    at: Callable[[], int | None] | None = None,
 ) -> Until:
     process, child = caller.process, _waiting(caller, "execve turns a child of fork into a program")
     place_of(caller).check(path)
@@ -241,8 +241,8 @@ def _for_program(descriptors: DescriptorTable) -> Numbers:
     for number, description in descriptors.for_program().items():
         if description.file_type == "standard":
             numbers[number] = description.thing
-        elif description.host_fd >= 0:
-            numbers[number] = partial(type_of(description).for_program, description)
+        elif (make := for_program(description)) is not None:
+            numbers[number] = make
     return numbers
 
 

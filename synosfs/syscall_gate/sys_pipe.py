@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
-from synosfs.ipc import pipe
+from synosfs.ipc import pipe, sockets
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
@@ -25,20 +25,27 @@ def sys_pipe2(caller: Caller, flags: int) -> Reply:
         Description("pipe", abi.O_RDONLY | nonblock, read_end, ipc_id, release=close_host_fd),
         Description("pipe", abi.O_WRONLY | nonblock | flags & abi.O_DIRECT, write_end, ipc_id, release=close_host_fd),
     )
+    ends[0].peer, ends[1].peer = ends[1], ends[0]
     first, second = add_pair(caller, ends, flags)
     return Reply(0, {"read": first, "write": second})
 
 
 def sys_socketpair(caller: Caller, flags: int) -> Reply:
-    if flags & ~_SOCKET_FLAGS:
-        raise SynosError(errno.EINVAL, f"socketpair takes SOCK_CLOEXEC and SOCK_NONBLOCK, not {flags:#o}")
+    """AF_UNIX; the type is among the flags, SOCK_STREAM where there is none."""
     nonblock = flags & abi.O_NONBLOCK
+    pair = sockets.create(flags & ~_SOCKET_FLAGS or abi.SOCK_STREAM, nonblock=bool(nonblock))
     one, other = (
-        Description("socket", abi.O_RDWR | nonblock, fd, pipe.identity(fd), release=close_host_fd)
-        for fd in pipe.create_sockets()
+        Description(
+            "socket", abi.O_RDWR | nonblock, end.fileno(), pipe.identity(end.fileno()), release=_close_socket, thing=end
+        )
+        for end in pair
     )
     first, second = add_pair(caller, (one, other), flags)
     return Reply(0, {"first": first, "second": second})
+
+
+def _close_socket(description: Description) -> None:
+    sockets.close(description.thing)
 
 
 def add_pair(caller: Caller, pair: tuple[Description, Description], flags: int) -> tuple[int, int]:
@@ -48,7 +55,8 @@ def add_pair(caller: Caller, pair: tuple[Description, Description], flags: int) 
     try:
         number = table.add(first, close_on_exec=close_on_exec)
     except SynosError:
-        close_host_fd(second)
+        if second.release is not None:
+            second.release(second)
         raise
     try:
         return number, table.add(second, close_on_exec=close_on_exec)

@@ -152,7 +152,7 @@ def _descriptor(caller: Caller, number: str) -> _Polled:
     if description.host_fd < 0:
         # 0, 1 and 2 are the process's own: an end of a pipe that the daemon held meanwhile would not be closed.
         raise SynosError(EOPNOTSUPP, f"poll: {number} is a {description.file_type} stream; its process can poll it")
-    if description.file_type in ("file", "shm"):
+    if description.file_type in ("file", "directory", "memfd", "shm"):
         return _Polled(Fixed(IN | OUT))  # always ready (poll(2)); the host is not asked, whatever the file is on
     return _Polled(DescriptorSource(description), description)
 

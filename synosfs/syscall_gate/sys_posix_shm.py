@@ -1,13 +1,13 @@
-"""POSIX shared memory calls: shm_open(3), shm_unlink(3), and ftruncate(2), which gives an object its size."""
+"""POSIX shared memory calls: shm_open(3) and shm_unlink(3); ftruncate(2) gives an object its size."""
 
 from functools import partial
 
 from synosfs.host import abi
-from synosfs.ipc import file, posix_shm
+from synosfs.ipc import posix_shm
 from synosfs.ipc.file import Opened
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import Answer, on_file, type_of
+from synosfs.syscall_gate.file_types import on_file
 from synosfs.syscall_gate.sys_pipe import close_host_fd, done
 from synosfs.syscall_gate.waiting import OnAvatar
 
@@ -31,13 +31,3 @@ def sys_shm_open(caller: Caller, name: bytes, flags: int, mode: int) -> OnAvatar
 
 def sys_shm_unlink(caller: Caller, name: bytes) -> OnAvatar:
     return OnAvatar(on_file(caller, name, partial(done, posix_shm.unlink, name)))
-
-
-def sys_ftruncate(caller: Caller, fd: int, length: int) -> Answer:
-    description = caller.descriptors.get(fd)
-
-    def truncate(host_fd: int) -> int:
-        file.check_length(caller.process.pid, host_fd, length)
-        return posix_shm.truncate(host_fd, length)
-
-    return type_of(description).host_call(caller, description, truncate)

@@ -289,10 +289,16 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def word(value: Any) -> str:
-    """A result as one word: strings with blanks and other bytes that do not stand for themselves in quotes."""
+    """A result as one word, a list joined by commas: strings with blanks and bytes that do not stand for themselves
+    in quotes.
+    """
     if isinstance(value, list):
-        return ",".join(map(str, value))
+        return ",".join(_quoted(item) if isinstance(item, str) and "," in item else word(item) for item in value)
     if isinstance(value, str) and not (_PLAIN_WORD.fullmatch(value) and value.isprintable()):
-        # A name that is not UTF-8 comes from the host as surrogates, and goes out as the bytes it was.
-        return quote(value.encode("utf-8", "surrogateescape"))
+        return _quoted(value)
     return str(value)
+
+
+def _quoted(value: str) -> str:
+    # A name that is not UTF-8 comes from the host as surrogates, and goes out as the bytes it was.
+    return quote(value.encode("utf-8", "surrogateescape"))

@@ -45,6 +45,18 @@ class OnAvatar(msgspec.Struct, frozen=True):
     uses: tuple[Description, ...] = ()  # held as ``description`` is: directories that paths begin at
 
 
+class InSteps(msgspec.Struct, frozen=True):
+    """A long call in an avatar's thread, made in steps: between two of them it can be ended.
+
+    ``step`` says whether the call is over. ``so_far`` is then its answer, and its answer too if it is ended from
+    outside, or fails, after something has been done; None: nothing has. ``descriptions`` are held meanwhile.
+    """
+
+    step: Callable[[], bool]
+    so_far: Callable[[], Any]
+    descriptions: tuple[Description, ...] = ()
+
+
 class WhenReady(msgspec.Struct, frozen=True):
     """Wait until a host descriptor of the daemon's is readable (or writable), in a line with who waits for the same,
     then attempt.
@@ -82,4 +94,4 @@ class Sleep(msgspec.Struct, frozen=True):
     seconds: float
 
 
-Blocking = InThread | OnAvatar | WhenReady | Until | Sleep
+Blocking = InThread | OnAvatar | InSteps | WhenReady | Until | Sleep
