@@ -32,7 +32,7 @@ from synosfs.ipc.change import Change, apply
 #: Flags of open(2) that are honoured; O_CLOEXEC is the descriptor's, O_NONBLOCK the description's.
 OPEN_FLAGS = (
     os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-    | os.O_SYNC | os.O_DSYNC | os.O_NOCTTY | 0o100000  # O_LARGEFILE, which os.O_LARGEFILE calls 0 here
+    | os.O_DIRECTORY | os.O_SYNC | os.O_DSYNC | os.O_NOCTTY | 0o100000  # O_LARGEFILE, which os.O_LARGEFILE calls 0 here
 )  # fmt: skip
 
 #: /dev/null, zero, full, random and urandom: devices that do nothing when they are opened.
@@ -162,8 +162,10 @@ def _open_found(place: Place, found: int, path: str, flags: int) -> Opened:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFLNK:
         raise SynosError(errno.ELOOP, f"{path} is a symbolic link, which is not followed here")
-    if kind == stat.S_IFDIR:
-        raise SynosError(errno.EISDIR, f"{path} is a directory")
+    if kind == stat.S_IFDIR and flags & (os.O_ACCMODE | os.O_CREAT):
+        raise SynosError(errno.EISDIR, f"{path} is a directory, which is opened with O_RDONLY")
+    if kind != stat.S_IFDIR and flags & os.O_DIRECTORY:
+        raise SynosError(errno.ENOTDIR, f"{path} is not a directory, and O_DIRECTORY asks for one")
     if kind == stat.S_IFSOCK:
         raise SynosError(errno.ENXIO, f"{path} is a socket, which is connected to and not opened")
     if kind in (stat.S_IFCHR, stat.S_IFBLK) and status.st_rdev not in _HARMLESS_DEVICES:
@@ -175,7 +177,7 @@ def _open_found(place: Place, found: int, path: str, flags: int) -> Opened:
     again = flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) | os.O_CLOEXEC | os.O_NOCTTY
     with explaining(walk.REASONS, path=path):
         host_fd = host_file.open_blocking(f"/proc/self/fd/{found}", again)
-    return _opened(host_fd, "fifo" if kind == stat.S_IFIFO else "file")
+    return _opened(host_fd, {stat.S_IFIFO: "fifo", stat.S_IFDIR: "directory"}.get(kind, "file"))
 
 
 def _create(place: Place, path: str, flags: int, mode: int) -> Opened:
