@@ -139,7 +139,7 @@ def _child(user: int, run: Callable[[_Sender], None]) -> _Child:
         os.setresuid(user, user, user)
         os.chdir("/")
         run(_Sender(says, hears))
-    except BaseException as error:  # noqa: BLE001 - a forked child must not go on as its parent
+    except BaseException as error:  # a forked child must not go on as its parent
         os.write(2, f"bench: {error!r}\n".encode())
     finally:
         os._exit(1)
@@ -181,9 +181,9 @@ def _until_idle(daemon: int) -> float:
 
 def _cpu_s(process: int) -> float:
     """The processor time of those of its threads that live; to the nanosecond, unlike ``stat``."""
-    return sum(
-        int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{process}/task").iterdir()
-    ) / 1e9
+    return (
+        sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{process}/task").iterdir()) / 1e9
+    )
 
 
 def _clear() -> None:

@@ -288,7 +288,10 @@ def unread(mount: Path) -> Turn:
         fd = os.open(mount / "syscall", os.O_RDWR)
         with suppress(OSError):
             while True:
-                os.write(fd, b'xyzzy "' + b"x" * 4000 + b'"\n' + fill(b'{"call":"getpid","id":"' + b"i" * 900 + b'"}\n', 60_000))
+                os.write(
+                    fd,
+                    b'xyzzy "' + b"x" * 4000 + b'"\n' + fill(b'{"call":"getpid","id":"' + b"i" * 900 + b'"}\n', 60_000),
+                )
         os.close(fd)
 
     return turn
@@ -411,7 +414,10 @@ ATTACKS = (
     Attack("a MessagePack batch of 65,535", asks(b"\xdc\xff\xff" + b"\x81\xa4call\xa7getppid" * 65_535)),
     Attack("look at 16,384 empty messages", empty_messages),
     Attack("semop, 680,000 in one list, JSON", asks(_OPERATIONS)),
-    Attack("semop, 1,300,000, MessagePack", asks(msgspec.msgpack.encode({"call": "semop", "args": [1, [[0, 1]] * 1_300_000]}))),
+    Attack(
+        "semop, 1,300,000, MessagePack",
+        asks(msgspec.msgpack.encode({"call": "semop", "args": [1, [[0, 1]] * 1_300_000]})),
+    ),
     Attack("semop, 500,000 words, text", asks(b"semop 1 " + b"0:1 " * 500_000 + b"\n")),
     Attack("semop, 4 MiB in C's form", asks(repeated(b"semop(1, [", b"{0,1,0}", 500_000, b"], 1)\n"))),
     Attack("cat msgq/ctl, 10,000 queues", cat("msgq/ctl", 10_000)),
@@ -429,13 +435,22 @@ ATTACKS = (
     Attack("JSON, 59,000 strings", asks(repeated(b'{"call":"x","args":[', b'"aaaa"', 59_000, b"]}\n"))),
     Attack("JSON, 59,000 lists", asks(repeated(b'{"call":"x","args":[', b"[]", 59_000, b"]}\n"))),
     Attack("JSON, 29,000 objects", asks(repeated(b'{"call":"x","args":[', b'{"a":1}', 29_000, b"]}\n"))),
-    Attack("JSON, 29,000 fields", asks(b'{"call":"x","kwargs":{' + b",".join(b'"a%d":1' % n for n in range(29_000)) + b"}}\n")),
+    Attack(
+        "JSON, 29,000 fields",
+        asks(b'{"call":"x","kwargs":{' + b",".join(b'"a%d":1' % n for n in range(29_000)) + b"}}\n"),
+    ),
     Attack("JSON, 4 MiB of digits", asks(b'{"call":"x","args":[' + b"4" * _FOUR_MIB + b"]}\n")),
     Attack("JSON, 4 MiB of blanks", asks(b'{"call":"x","args":[' + b" " * _FOUR_MIB + b"]}\n")),
     Attack("JSON, a name of 4 MiB", asks(b'{"' + b"x" * _FOUR_MIB + b'":1}\n')),
     Attack("JSON, a call of 4 MiB", asks(b'{"call":"' + b"x" * _FOUR_MIB + b'"}\n')),
-    Attack("JSON batch, 4 MiB", asks(repeated(b"[", b'{"call":"getppid","args":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}', 65_000, b"]\n"))),
-    Attack("JSON in pieces that end in }", dribbled(b'{"call":"x","args":[', b'{"a":[1,2,3,4,5,6,7,8,9,10],"b":"c"},{}', 2 * MIB)),
+    Attack(
+        "JSON batch, 4 MiB",
+        asks(repeated(b"[", b'{"call":"getppid","args":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}', 65_000, b"]\n")),
+    ),
+    Attack(
+        "JSON in pieces that end in }",
+        dribbled(b'{"call":"x","args":[', b'{"a":[1,2,3,4,5,6,7,8,9,10],"b":"c"},{}', 2 * MIB),
+    ),
     Attack("MessagePack, 59,000 lists", asks(msgspec.msgpack.encode({"call": "x", "args": [[]] * 59_000}))),
     Attack("MessagePack, a string of 4 MB", asks(msgspec.msgpack.encode({"call": "\xe9" * 2_000_000}))),
     Attack("MessagePack batch, 4 MB", asks(msgspec.msgpack.encode([{"call": "getppid", "args": [0] * 40}] * 65_000))),
