@@ -38,17 +38,18 @@ ROOMS = {
     "errors": room("", "os"),
     "options": room("errors"),
     "logfilter": room("errors", "time"),
+    "slices": room("", "time trio"),
     "mountpoint": room("errors options host.arch", "os pathlib select shutil signal subprocess threading time"),
     "host": room(
         "errors", "ctypes os pathlib select signal threading time fcntl mmap termios socket posix_ipc trio outcome"
     ),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
     "ipc": room("errors host", "os select fcntl termios socket subprocess threading time msgspec trio"),
-    "process": room("errors host ipc", "os pathlib select threading time trio outcome resource"),
-    "syscall_gate": room("errors ipc process host.abi", "msgspec select"),
+    "process": room("slices errors host ipc", "os pathlib select threading time trio outcome resource"),
+    "syscall_gate": room("slices errors ipc process host.abi", "msgspec select"),
     # Where a call is run with the caller's rights, and waits in a thread.
     "syscall_gate.caller": room("errors ipc process host.confinement host.credentials host.pidfd host.usernamespace"),
-    "syscall_gate.dispatch": room("errors ipc process host.rights", "time"),
+    "syscall_gate.dispatch": room("slices errors ipc process host.rights", "time"),
     "syscall_gate.file_types": room("errors ipc process host.abi host.path"),
     "syscall_gate.kinds": room("errors ipc host.abi"),
     "syscall_gate.parking": room("errors process host.rights host.credentials host.thread", "threading time trio"),
@@ -56,7 +57,7 @@ ROOMS = {
     "syscall_gate.watches": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
     "kernel": room("errors host ipc process syscall_gate"),
     "fs": room(
-        "errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
+        "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
         "os time trio",
     ),
     "fs.interrupts": room("errors syscall_gate mountpoint host.procfs", "os time trio"),
@@ -65,7 +66,7 @@ ROOMS = {
     "fs.operations": room("errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("errors", "os select time trio pyfuse3"),
     "mount": room(
-        "errors options mountpoint kernel fs host process.accounts syscall_gate",
+        "slices errors options mountpoint kernel fs host process.accounts syscall_gate",
         "resource select signal time trio pyfuse3",
     ),
     "daemon": room(

@@ -137,10 +137,11 @@ class AddressSpace:
             raise _unmapped(address)
         return done
 
-    def close(self) -> None:
-        """Detach all."""
+    def close(self) -> Iterator[None]:
+        """Detach all, one at a step."""
         while self._attachments:
             self.detach(self._attachments[-1].address)
+            yield
 
     def _give_back(self) -> None:
         if self._account is not None:

@@ -182,18 +182,27 @@ class DescriptorTable:
         Where that may take long, what is returned is set once it is done.
         """
         self.get(number)
+        return self._close(number, run_apart)
+
+    def _close(self, number: int, apart: Callable[[Callable[[], object]], trio.Event | None]) -> trio.Event | None:
         description = self._slots.pop(number).description
         self._used &= ~(1 << number)
         if description.flush is not None:
             description.flush(description, self)
         description.references -= 1
-        return _release_unused(description)
+        return _release_unused(description, apart)
 
-    def close_all(self) -> None:
-        """The process has ended: nothing can be added from now on."""
+    def close_all(self) -> Iterator[None]:
+        """The process has ended: nothing can be added from now on. Its numbers are closed one at a step, and as it
+        would have closed them itself: what takes long, one after the other.
+        """
         self._closed = True
-        for number in list(self._slots):
-            self.close(number)
+        later: list[Callable[[], object]] = []
+        while self._slots:
+            self._close(min(self._slots), later.append)
+            yield
+        if later:
+            run_apart(lambda: [release() for release in later])
 
     def copy(self, account: Account | None = None) -> "DescriptorTable":
         """The table of a child after fork(2): the same numbers for the same descriptions."""
@@ -239,7 +248,9 @@ def held(description: Description) -> Iterator[Description]:
         _release_unused(description)
 
 
-def _release_unused(description: Description) -> trio.Event | None:
+def _release_unused(
+    description: Description, apart: Callable[[Callable[[], object]], trio.Event | None] = run_apart
+) -> trio.Event | None:
     if description.references or description.release is None:
         return None
     release, description.release = description.release, None
@@ -247,6 +258,6 @@ def _release_unused(description: Description) -> trio.Event | None:
         description.account.give_back("descriptors")
         description.account = None
     if description.apart:
-        return run_apart(partial(release, description))
+        return apart(partial(release, description))
     release(description)
     return None

@@ -83,8 +83,9 @@ class _Value:
 _JSON_BLANKS = re.compile(rb"[ \t\r\n]*+")
 _JSON_WORD = re.compile(rb'[^ \t\r\n,:\[\]{}"]*+')
 _JSON_BODY = re.compile(rb'[^"\\]*+(?:\\(?s:.)[^"\\]*+)*+')
-#: Up to and with what matters: a string, or a quote that the window cuts off from its other one; a comma, a bracket.
-_JSON_STRUCTURE = re.compile(rb'[^",\[\]{}]*+(?:"%b"|[",\[\]{}])' % _JSON_BODY.pattern)
+#: Up to and with what matters: a string, or a quote that the window cuts off from its other one; a comma, a bracket;
+#: the window's end, lest the search begin anew at every byte.
+_JSON_STRUCTURE = re.compile(rb'[^",\[\]{}]*+(?:"%b"|[",\[\]{}]|(\Z))' % _JSON_BODY.pattern)
 _QUOTE, _COMMA, _COLON, _OPEN_ARRAY, _CLOSE_ARRAY, _OPEN_OBJECT, _CLOSE_OBJECT = b'",:[]{}'
 
 #: The longest that can be cut in two: a pair of surrogates.
@@ -102,6 +103,7 @@ class _Json(_Value):
         if first in (_OPEN_ARRAY, _OPEN_OBJECT):
             if depth == _DEEPEST:
                 raise RecursionError
+            yield
             if first == _OPEN_ARRAY:
                 return (yield from self.array(start, depth + 1))
             return (yield from self._object(start, depth + 1))
@@ -189,6 +191,8 @@ class _Json(_Value):
         """Where the last of the items ends that are whole in the window, and how many parts they have."""
         end, parts, depth = start, 0, 0
         for seen, token in enumerate(_JSON_STRUCTURE.finditer(self.raw, start, start + _WINDOW), 1):
+            if token.lastindex:
+                break
             position = token.end() - 1
             what = self.raw[position]
             if what == _QUOTE:
@@ -283,6 +287,7 @@ class _MessagePack(_Value):
         if kind in (_ARRAY, _MAP):
             if depth == _DEEPEST:
                 raise RecursionError
+            yield
             items, end = yield from self.items(body, count * (2 if kind == _MAP else 1), depth + 1)
             return items if kind == _ARRAY else self._mapping(items), end
         self._count(1)

@@ -35,8 +35,8 @@ TEXT, JSON, MSGPACK = Notation  # reading a global takes a third of the time
 #: The most requests one array may hold. Encoded they are small; decoded, with their replies, they are not.
 MAX_BATCH = 1 << 16
 
-#: A record of up to this many bytes is decoded at once, whatever is in it.
-_SMALL = 32 << 10
+#: A record of up to this many bytes is decoded at once, whatever is in it; in text, of which each byte costs more.
+_SMALL, _SMALL_TEXT = 32 << 10, 4 << 10
 
 #: How many replies of a batch are encoded in a row, and values measured.
 _HANDFUL = 512
@@ -78,7 +78,9 @@ def decode(notation: Notation, raw: bytes) -> Record:
             if raw[:1] <= b"#" and is_blank(raw):
                 return Record(notation)
             return (
-                Record(notation, [parse(raw)]) if len(raw) <= _SMALL else Record(notation, undecoded=_large_text(raw))
+                Record(notation, [parse(raw)])
+                if len(raw) <= _SMALL_TEXT
+                else Record(notation, undecoded=_large_text(raw))
             )
         if len(raw) > _SMALL:
             return Record(notation, undecoded=_large(notation, raw))
