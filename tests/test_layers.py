@@ -51,10 +51,14 @@ ROOMS = {
     "syscall_gate.caller": room("errors ipc process host.confinement host.credentials host.pidfd host.usernamespace"),
     "syscall_gate.dispatch": room("slices errors ipc process host.rights", "time"),
     "syscall_gate.file_types": room("errors ipc process host.abi host.path"),
-    "syscall_gate.kinds": room("errors ipc host.abi"),
-    "syscall_gate.parking": room("errors process host.rights host.credentials host.thread", "threading time trio"),
+    "syscall_gate.kinds": room("errors ipc host.abi process.descriptors"),
+    "syscall_gate.parking": room(
+        "slices errors process host.rights host.credentials host.thread", "threading time trio"
+    ),
     "syscall_gate.readiness": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
-    "syscall_gate.watches": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
+    "syscall_gate.watches": room(
+        "slices errors ipc process host.rights host.credentials", "os select trio time msgspec"
+    ),
     "kernel": room("errors host ipc process syscall_gate"),
     "fs": room(
         "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
