@@ -190,6 +190,8 @@ def test_more_parts_than_a_request_may_have_are_e2big_before_they_are_decoded(no
     for many in (MAX_PARTS // 2, MAX_PARTS - 100):
         (request,) = settled(notation, encoded({"call": "f", "args": [[1] * many]})).requests
         assert request.args == [[1] * many]
+    things = [["msgq/1", "POLLIN"]] * 10_000
+    assert settled(notation, encoded({"call": "poll", "args": [things]})).requests[0].args == [things]
 
 
 @pytest.mark.parametrize("notation", [JSON, MSGPACK])

@@ -189,24 +189,25 @@ class _Json(_Value):
 
     def _run(self, start: int) -> tuple[int, int]:
         """Where the last of the items ends that are whole in the window, and how many parts they have."""
-        end, parts, depth = start, 0, 0
-        for seen, token in enumerate(_JSON_STRUCTURE.finditer(self.raw, start, start + _WINDOW), 1):
+        end, parts, seen, depth = start, 0, 0, 0
+        for token in _JSON_STRUCTURE.finditer(self.raw, start, start + _WINDOW):
             if token.lastindex:
                 break
             position = token.end() - 1
             what = self.raw[position]
+            if what in (_CLOSE_ARRAY, _CLOSE_OBJECT):
+                if not depth:
+                    return position, seen
+                depth -= 1
+                continue
+            seen += 1
             if what == _QUOTE:
                 if self.raw.find(b'"', token.start(), position) < 0:
                     break  # the window cuts the string in two
-            elif what == _COMMA:
-                if not depth:
-                    end, parts = position, seen
-            elif what in (_OPEN_ARRAY, _OPEN_OBJECT):
+            elif what != _COMMA:
                 depth += 1
-            elif depth:
-                depth -= 1
-            else:
-                return position, seen
+            elif not depth:
+                end, parts = position, seen
         return end, parts
 
     def _string(self, start: int) -> Steps[tuple[str, int]]:
