@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -23,6 +24,9 @@ _PAUSE_S = 0.001
 
 #: The daemon rests when it uses less than this share of a processor for so many seconds.
 _REST, _WINDOW_S, _LONGEST_S = 0.05, 0.1, 20.0
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ def _child(user: int, run: Callable[[_Sender], None]) -> _Child:
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
         os.chdir("/")
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # whatever becomes of the benchmark
         run(_Sender(says, hears))
     except BaseException as error:  # a forked child must not go on as its parent
         os.write(2, f"bench: {error!r}\n".encode())
