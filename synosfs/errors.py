@@ -9,6 +9,7 @@ without a byte that a terminal would act upon.
 """
 
 import errno as errno_names
+import itertools
 import os
 from typing import Any
 
@@ -47,10 +48,19 @@ def excerpt(value: Any, most: int = 60) -> str:
     if isinstance(value, bytes):
         return printable(value[:most].decode("utf-8", "backslashreplace")) + "..." * (len(value) > most)
     try:
-        text = str(value)
+        text = str(_beginning(value, most))
     except (ValueError, RecursionError):  # thousands of digits; hundreds of lists in one another
         return f"what is too long or nests too deeply ({type(value).__name__})"
     return printable(text[:most]) + "..." * (len(text) > most)
+
+
+def _beginning(value: Any, most: int) -> Any:
+    """So much of lists in lists that its text is long enough: there can be tens of thousands."""
+    if most and type(value) is list:
+        return [_beginning(each, most // 2) for each in value[:most]]
+    if most and type(value) is dict:
+        return {name: _beginning(each, most // 2) for name, each in itertools.islice(value.items(), most)}
+    return value
 
 
 def shown(value: Any) -> str:

@@ -73,7 +73,8 @@ class Tables(RuleBasedStateMachine):
 
     @rule(which=tables)
     def end(self, which: int) -> None:
-        self.models[which][0].close_all()
+        for _ in self.models[which][0].close_all():
+            pass
         fresh = DescriptorTable()
         self.models[which] = fresh, {number: fresh.get(number) for number in range(3)}
 
@@ -111,7 +112,8 @@ def test_a_table_holds_1024_numbers_and_releases_what_it_cannot_take() -> None:
 
 def test_an_ended_process_gets_no_descriptor() -> None:
     table = DescriptorTable()
-    table.close_all()
+    for _ in table.close_all():
+        pass
     released: list[Description] = []
     with pytest.raises(SynosError) as raised:
         table.add(Description("pipe", 0, release=released.append))

@@ -38,6 +38,7 @@ ROOMS = {
     "errors": room("", "os"),
     "options": room("errors"),
     "logfilter": room("errors", "time"),
+    "slices": room("", "time trio"),
     "mountpoint": room("errors options host.arch", "os pathlib select shutil signal subprocess threading time"),
     "host": room(
         "errors",
@@ -46,31 +47,35 @@ ROOMS = {
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
     "ipc": room("errors host", "os select fcntl termios socket threading time msgspec trio"),
     "process": room(
-        "errors host ipc", "os pathlib select signal socket subprocess threading time trio outcome resource"
+        "slices errors host ipc", "os pathlib select signal socket subprocess threading time trio outcome resource"
     ),
-    "syscall_gate": room("errors ipc process host.abi", "msgspec select"),
+    "syscall_gate": room("slices errors ipc process host.abi", "msgspec select"),
     # Where a call is run with the caller's rights, and waits in a thread.
     "syscall_gate.caller": room("errors ipc process host.confinement host.credentials host.pidfd host.usernamespace"),
-    "syscall_gate.dispatch": room("errors ipc process host.rights", "time"),
+    "syscall_gate.dispatch": room("slices errors ipc process host.rights", "time"),
     "syscall_gate.file_types": room("errors ipc process host.abi host.path"),
-    "syscall_gate.kinds": room("errors ipc host.abi"),
-    "syscall_gate.parking": room("errors process host.rights host.credentials host.thread", "threading time trio"),
+    "syscall_gate.kinds": room("errors ipc host.abi process.descriptors"),
+    "syscall_gate.parking": room(
+        "slices errors process host.rights host.credentials host.thread", "threading time trio"
+    ),
     "syscall_gate.places": room("errors ipc process host.abi host.path"),
     "syscall_gate.readiness": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
-    "syscall_gate.watches": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
+    "syscall_gate.watches": room(
+        "slices errors ipc process host.rights host.credentials", "os select trio time msgspec"
+    ),
     "kernel": room("errors host ipc process syscall_gate"),
     "fs": room(
-        "errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
+        "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
         "os time trio",
     ),
     "fs.interrupts": room("errors syscall_gate mountpoint host.procfs", "os time trio"),
-    "fs.proc": room("errors ipc process kernel host.credentials host.procfs", "time"),
+    "fs.proc": room("slices errors ipc process kernel host.credentials host.procfs", "time"),
     "fs.entries": room("process.accounts", "time pyfuse3"),
     "fs.boundary": room("errors kernel", "pyfuse3"),
     "fs.operations": room("errors ipc syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("errors", "os select time trio pyfuse3"),
     "mount": room(
-        "errors options mountpoint kernel fs host process.accounts syscall_gate",
+        "slices errors options mountpoint kernel fs host process.accounts syscall_gate",
         "resource select signal time trio pyfuse3",
     ),
     "daemon": room(

@@ -75,6 +75,11 @@ class Bench:
             self._mounts["ours"] = self._serve([*_synosfs(), "--foreground", "--log-level", "warning"], "ours")
         return self._mounts["ours"]
 
+    def shared_mount(self) -> Path:
+        """As ``mount``, for all users."""
+        self.scratch.chmod(0o711)
+        return self._serve([*_synosfs(), "--foreground", "--log-level", "warning", "-o", "allow_other"], "shared")
+
     def peer(self) -> Path:
         """The mount point of the C server that answers the same requests with nothing behind them."""
         if "peer" not in self._mounts:

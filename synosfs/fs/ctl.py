@@ -16,6 +16,7 @@ from synosfs.fs.session import Session, open_caller
 from synosfs.fs.tables import table
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
+from synosfs.slices import Slices
 from synosfs.syscall_gate.kinds import suggestion
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.spec import Row, bind
@@ -44,7 +45,8 @@ class CtlFile(Node):
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if not writes(flags):
-            return Snapshot(await table(self.header, self.rows(who)))
+            slices = Slices(self.kernel.accounts.of(who.uid).line)
+            return Snapshot(await table(self.header, self.rows(who), slices))
         caller = open_caller(self.kernel, who, flags, inode)
         return Session(self.kernel, caller, readable=reads(flags), translate=self._translate)
 

@@ -28,13 +28,13 @@ from synosfs.fs.node import (
     writes,
 )
 from synosfs.fs.session import open_caller
-from synosfs.fs.tables import Slices
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import sysv_msg
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv_msg import Message, MessageQueue, QueueStatus
 from synosfs.kernel import Kernel
+from synosfs.slices import Line, Slices
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.readiness import QueueSource, Source
 from synosfs.syscall_gate.record import Request
@@ -68,7 +68,8 @@ class QueueFile(Node):
             credentials = credentials_of(who)
             with rights.acting_as(credentials):
                 MessageQueue(self.msqid).status()  # EACCES, as where it is opened natively
-            return _Look(MessageQueue(self.msqid), self.mtype, credentials)
+            line = self.kernel.accounts.of(who.uid).line
+            return _Look(MessageQueue(self.msqid), self.mtype, credentials, line)
         caller = open_caller(self.kernel, who, flags, inode)
         return _Endpoint(self.kernel, caller, self.msqid, self.mtype, readable=reads(flags))
 
@@ -93,17 +94,18 @@ class QueueFile(Node):
 class _Look(Handle):
     """Reads the messages in order and takes none (MSG_COPY): one message a read, so boundaries can be seen."""
 
-    def __init__(self, queue: MessageQueue, mtype: int | None, credentials: Credentials) -> None:
+    def __init__(self, queue: MessageQueue, mtype: int | None, credentials: Credentials, line: Line) -> None:
         self._queue = queue
         self._mtype = mtype
         self._credentials = credentials
+        self._line = line
         self._next = 0
         self._rest = b""
 
     async def read(self, offset: int, size: int) -> bytes:
         if offset == 0:
             self._next, self._rest = 0, b""
-        slices = Slices()
+        slices = Slices(self._line)
         while not self._rest and (message := self._peek()) is not None:
             self._next += 1
             if self._selected(message.mtype):

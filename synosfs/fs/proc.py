@@ -18,6 +18,7 @@ from synosfs.host import credentials, procfs
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
+from synosfs.slices import Slices
 
 #: The header of a table that may be long, and its rows.
 Table = tuple[tuple[str, ...], Iterable[Row]]
@@ -143,7 +144,9 @@ class ProcessFile(Node):
             raise no_such(str(process.pid))
         try:
             text = self.render(self.kernel, process)
-            shown = Snapshot(text if isinstance(text, str) else await table(*text))
+            shown = Snapshot(
+                text if isinstance(text, str) else await table(*text, Slices(self.kernel.accounts.of(who.uid).line))
+            )
         except (FileNotFoundError, ProcessLookupError):
             shown = None
         if shown is None or not process.has_its_pid:  # else its pid was its own when the text was made

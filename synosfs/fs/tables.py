@@ -4,27 +4,11 @@ There can be tens of thousands of objects, so ``table`` lets others in after eac
 tables that are short.
 """
 
-import time
 from collections.abc import Iterable
 
-import trio
-
-from synosfs.syscall_gate.dispatch import SLICE_NS
+from synosfs.slices import Slices
 
 Row = tuple[object, ...]
-
-
-class Slices:
-    """Work of the main thread that may be long, in slices: ``await pause()`` between its steps."""
-
-    def __init__(self) -> None:
-        self._began_ns = time.perf_counter_ns()
-
-    async def pause(self) -> None:
-        """Let others in, if the slice is over."""
-        if time.perf_counter_ns() - self._began_ns > SLICE_NS:
-            await trio.lowlevel.checkpoint()
-            self._began_ns = time.perf_counter_ns()
 
 
 def columns(header: tuple[str, ...], rows: Iterable[Row]) -> str:
@@ -34,9 +18,8 @@ def columns(header: tuple[str, ...], rows: Iterable[Row]) -> str:
     return "".join(_line(line, widths) for line in lines)
 
 
-async def table(header: tuple[str, ...], rows: Iterable[Row]) -> str:
+async def table(header: tuple[str, ...], rows: Iterable[Row], slices: Slices) -> str:
     """The text of a table of any length; ``rows`` are taken one by one."""
-    slices = Slices()
     lines, widths = [header], list(map(len, header))
     for row in rows:
         line = tuple(map(str, row))

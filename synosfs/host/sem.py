@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+from array import array
 from collections.abc import Iterable, Sequence
 from ctypes import c_int, c_size_t, c_ulong, c_ushort, c_void_p
 
@@ -51,8 +52,8 @@ def semctl_getall(semid: int, nsems: int) -> list[int]:
 
 def semctl_setall(semid: int, values: Sequence[int]) -> int:
     """Set a set of exactly as many semaphores; each value fits 16 bits."""
-    array = (c_ushort * len(values))(*values)
-    return checked(_semctl(semid, 0, SETALL, ctypes.addressof(array)))
+    packed = array("H", values)
+    return checked(_semctl(semid, 0, SETALL, packed.buffer_info()[0]))
 
 
 def semop_nowait(semid: int, operations: Sequence[Iterable[int]]) -> int:

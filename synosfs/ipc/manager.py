@@ -33,6 +33,9 @@ class IPCManager:
     def __init__(self) -> None:
         self._daemon = os.getpid()
         self._actors: defaultdict[str, dict[Hashable, tuple[int, int]]] = defaultdict(dict)
+        #: Who set all semaphores of a set at once, and how many sets had been set so by then.
+        self._set_at_once: dict[int, tuple[int, int]] = {}
+        self._times_set = 0
         self.undo = UndoLedger()
         self.fifos = FifoRegistry()
         #: Where the mount is, and its device number; nowhere yet.
@@ -53,6 +56,28 @@ class IPCManager:
         """As ``acted``, unless it is known who did."""
         if thing not in self._actors[role]:
             self.acted(role, thing, pid)
+
+    def set_all(self, semid: int, pid: int) -> None:
+        """``pid`` has set all semaphores of a set, of which there may be tens of thousands."""
+        self._times_set += 1
+        self._set_at_once[semid] = pid, self._times_set
+        if len(self._set_at_once) > _MOST:
+            self._set_at_once = dict(list(self._set_at_once.items())[_MOST // 2 :])
+
+    def set_all_first(self, semid: int, pid: int) -> None:
+        """As ``set_all``, of those semaphores of which it is not known who operated on them."""
+        self._set_at_once.setdefault(semid, (pid, 0))
+
+    def semaphore_pid(self, semid: int, num: int, pid: int) -> int:
+        """GETPID: the SynOS process that operated on the semaphore last, where the host's ``pid`` is the daemon's."""
+        setter, times = self._set_at_once.get(semid, (pid, 0))
+        found = self.true_pid("sem_operated", (semid, num, times), pid)
+        return setter if found == self._daemon else found
+
+    def semaphore_operated(self, semid: int, num: int, pid: int) -> None:
+        """``pid`` has operated on one semaphore."""
+        _, times = self._set_at_once.get(semid, (0, 0))
+        self.acted("sem_operated", (semid, num, times), pid)
 
     def was(self, role: str, thing: Hashable, pid: int) -> None:
         """The host says that ``pid`` did it last, and the daemon itself is about to change that."""
@@ -82,10 +107,10 @@ class IPCManager:
     def operated(self, actor: Actor, semid: int, operations: Iterable[Operation]) -> None:
         """``actor`` has made these operations, SEM_UNDO or not, on the set."""
         for operation in operations:
-            self.acted("sem_operated", (semid, operation.num), actor.pid)
+            self.semaphore_operated(semid, operation.num, actor.pid)
         self.undo.operated(actor, semid, operations)
 
     def ended(self, actor: Actor) -> None:
         """``actor`` has ended. The host reverts its operations and keeps the daemon's pid for it."""
         for semid, num, _ in self.undo.ended(actor):
-            self.acted("sem_operated", (semid, num), actor.pid)
+            self.semaphore_operated(semid, num, actor.pid)

@@ -141,9 +141,10 @@ class SemaphoreSet:
                 errno.EINVAL, f"set {self.semid} has {nsems} semaphores, not {len(values)}; give a value for each"
             )
         # The host takes 16 bits of each: what does not fit must not become something else.
-        held = [value if 0 <= value <= _SEMVMX else _SEMVMX + 1 for value in values]
+        if min(values) < 0 or max(values) > _SEMVMX:
+            values = [_SEMVMX + 1] * nsems
         with explaining(_ALTER, semid=self.semid, num=0):
-            host_sem.semctl_setall(self.semid, held)
+            host_sem.semctl_setall(self.semid, values)
 
     def status(self) -> SetStatus:
         """semctl(IPC_STAT): EACCES without read permission."""

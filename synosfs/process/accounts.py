@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
+from synosfs.slices import Line
 
 
 def _share_of_descriptors() -> int:
@@ -62,12 +63,14 @@ assert {f"max_{name}" for name in KINDS} == {limit.name for limit in fields(Limi
 class Account:
     """One user's. Used from the trio thread only."""
 
-    __slots__ = ("_limits", "uid", "used")
+    __slots__ = ("_limits", "line", "uid", "used")
 
     def __init__(self, uid: int, limits: Limits) -> None:
         self.uid = uid
         self.used = dict.fromkeys(KINDS, 0)
         self._limits = limits
+        #: Where what it has under way waits for the next slice of time.
+        self.line = Line()
 
     def charge(self, name: str, amount: int = 1) -> None:
         """Take so much more; the resource's errno when that would be more than the user may hold."""
@@ -133,7 +136,9 @@ class Accounts:
         account = self._of_user.get(uid)
         if account is None:
             if len(self._of_user) >= _MANY:
-                self._of_user = {uid: each for uid, each in self._of_user.items() if any(each.used.values())}
+                self._of_user = {
+                    uid: each for uid, each in self._of_user.items() if any(each.used.values()) or each.line
+                }
             account = self._of_user[uid] = Account(uid, self._limits)
         return account
 

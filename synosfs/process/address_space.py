@@ -225,17 +225,19 @@ class AddressSpace:
             raise _unmapped(address)
         return Writing(pieces, data)
 
-    def close(self) -> None:
-        """Detach all."""
+    def close(self) -> Iterator[None]:
+        """Detach all, one at a step; what is large, in a thread."""
         held = [attachment.memory for attachment in self._attachments]
         self._attachments.clear()
+        is_large = sum(memory.size for memory in held) > AT_ONCE
         for memory in held:
             self._give_back()
             self.used(memory.shmid)
-        if sum(memory.size for memory in held) > AT_ONCE:
+            if not is_large:
+                _detach_all([memory])
+            yield
+        if is_large:
             leave_apart(partial(_detach_all, held))
-        else:
-            _detach_all(held)
 
     def _pieces(self, address: int, size: int, *, to_write: bool) -> list[Piece]:
         pieces = []

@@ -27,6 +27,9 @@ from synosfs.process.accounts import Account
 #: Set once what was closed is, where that may take long.
 Closed = Event | None
 
+#: Has done in a thread what it is given, or later by the others who ask it.
+Apart = Callable[[Callable[[], object]], Closed]
+
 #: As RLIMIT_NOFILE has it by default: numbers are below this.
 MOST_DESCRIPTORS = 1024
 
@@ -219,6 +222,9 @@ class DescriptorTable:
         Where that may take long, what is returned is set once it is done.
         """
         self.get(number)
+        return self._close(number, run_apart)
+
+    def _close(self, number: int, apart: Apart) -> Closed:
         description = self._slots.pop(number).description
         self._used &= ~(1 << number)
         if description.flush is not None:
@@ -226,7 +232,7 @@ class DescriptorTable:
         # Only what is apart can be locked.
         unlock = self.locks.closing(description.host_fd) if self.locks and description.apart else None
         description.references -= 1
-        return _release_unused(description, unlock)
+        return _release_unused(description, unlock, apart)
 
     def close_range(self, first: int, last: int) -> list[Event]:
         """Close what is open from ``first`` to ``last``."""
@@ -239,14 +245,25 @@ class DescriptorTable:
             if first <= number <= last:
                 slot.close_on_exec = True
 
-    def close_all(self) -> None:
-        """The process has ended: nothing can be added from now on."""
+    def close_all(self) -> Iterator[None]:
+        """The process has ended: nothing can be added from now on. Its numbers are closed one at a step, and as it
+        would have closed them itself: what takes long, one after the other.
+        """
         self._closed = True
         if self.locks:
             locks, self.locks = self.locks, RecordLocks()
             run_apart(locks.close_blocking)
-        for number in list(self._slots):
-            self.close(number)
+        later: list[Callable[[], object]] = []
+        while self._slots:
+            self._close(min(self._slots), later.append)
+            yield
+        if later:
+            run_apart(lambda: [release() for release in later])
+
+    def discard(self) -> None:
+        """Close all at once, of a table that no process has had."""
+        for _ in self.close_all():
+            pass
 
     def copy(self, account: Account | None = None) -> "DescriptorTable":
         """The table of a child after fork(2): the same numbers for the same descriptions."""
@@ -326,7 +343,9 @@ def let_go(description: Description) -> None:
     _release_unused(description)
 
 
-def _release_unused(description: Description, first: Callable[[], None] | None = None) -> Closed:
+def _release_unused(
+    description: Description, first: Callable[[], None] | None = None, apart: Apart = run_apart
+) -> Closed:
     """Release what has no number and no user. ``first`` is done before, in a thread."""
     if description.references or description.release is None:
         return run_apart(first) if first else None
@@ -335,7 +354,7 @@ def _release_unused(description: Description, first: Callable[[], None] | None =
         description.account.give_back("descriptors")
         description.account = None
     if description.apart or first:
-        return run_apart(partial(_in_order, first, partial(release, description)))
+        return apart(partial(_in_order, first, partial(release, description)))
     release(description)
     return None
 

@@ -11,6 +11,7 @@ The table does not know what processes do; it calls ``at_exit`` so that others c
 import logging
 import os
 import select
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from errno import EAGAIN, EMFILE, ENFILE, ENOENT, ESRCH
@@ -30,6 +31,7 @@ from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import Description, DescriptorTable, let_go
 from synosfs.process.forks import Child, Forks, Variables
 from synosfs.process.queue_bytes import QueueBytes
+from synosfs.slices import Line, Slices, take_slice
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +164,8 @@ class Process:
         if self._descriptors is None:
             self._descriptors = self.seen_descriptors().copy(self.account)
             if self.ended:
-                self._descriptors.close_all()
+                for _ in self._descriptors.close_all():
+                    pass
         return self._descriptors
 
     def seen_descriptors(self) -> DescriptorTable:
@@ -251,23 +254,27 @@ class Process:
             self._last_reply_held.close()
         self.last_reply, self.last_reply_to = reply, to
 
-    def close(self) -> None:
+    def close(self) -> Iterator[None]:
+        """It has ended; what it holds goes in these steps."""
         self.ended = True
         self.last_reply = None
         self._last_reply_held.close()
         self.account.give_back("descriptors")
         if self._avatar is not None:
             self._avatar.close()
-        if self._descriptors is not None:
-            self._descriptors.close_all()
-        if self.directory is not None:
-            let_go(self.directory)
-            self.directory = None
-        self.address_space.close()
         for child in list(self.children.values()):
             child.let_go()
             self._table.forget(child.pid)
         os.close(self.pidfd)
+        return self._let_go()
+
+    def _let_go(self) -> Iterator[None]:
+        if self._descriptors is not None:
+            yield from self._descriptors.close_all()
+        if self.directory is not None:
+            let_go(self.directory)
+            self.directory = None
+        yield from self.address_space.close()
 
 
 class ProcessTable:
@@ -283,6 +290,8 @@ class ProcessTable:
         self._zombies: dict[int, Process] = {}
         self._by_pidfd: dict[int, Process] = {}
         self._deaths = select.epoll()
+        #: What the dead still hold, and let go of one after the other.
+        self._leaving: deque[Iterator[None]] = deque()
         self.at_exit: list[Callable[[Process], None]] = []
         self.entered = 0
 
@@ -348,15 +357,22 @@ class ProcessTable:
 
     async def watch(self) -> None:
         """Remove processes as they die. Runs for as long as the daemon does."""
+        slices = Slices(Line())
         while True:
             await trio.lowlevel.wait_readable(self._deaths.fileno())
             for fd, _ in self._deaths.poll(0):
-                self._remove(self._by_pidfd[fd])
+                process = self._by_pidfd.get(fd)
+                if process is not None and not process.is_alive():  # while others were let in it was removed
+                    self._remove(process)
+                await slices.pause()
 
     def close(self) -> None:
         for process in self:
             self._remove(process)
         self.forks.close()
+        for steps in self._leaving:
+            for _ in steps:
+                pass
         self._deaths.close()
 
     def _add(self, pid: int) -> Process:
@@ -393,8 +409,18 @@ class ProcessTable:
         log.debug("pid %d has ended", process.pid)
         self._deaths.unregister(process.pidfd)
         del self._processes[process.pid], self._by_pidfd[process.pidfd]
-        process.close()
+        steps = process.close()
         if process.child is not None and process.child.parent is not None:
             self._zombies[process.pid] = process
+        if self._leaving or take_slice(steps):
+            self._leaving.append(steps)
+            if len(self._leaving) == 1:
+                trio.lowlevel.spawn_system_task(self._let_go, name="what the dead hold")
         for forget in self.at_exit:
             forget(process)
+
+    async def _let_go(self) -> None:
+        while self._leaving:
+            await trio.lowlevel.checkpoint()
+            if not take_slice(self._leaving[0]):
+                self._leaving.popleft()

@@ -14,7 +14,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from errno import EINVAL
 
 from synosfs.errors import SynosError
@@ -30,10 +30,9 @@ from synosfs.syscall_gate.notations import (
     encode,
     encoded,
     incomplete,
-    too_large,
 )
 from synosfs.syscall_gate.object_end import ObjectEnd
-from synosfs.syscall_gate.record import MAX_RECORD
+from synosfs.syscall_gate.record import MAX_RECORD, too_large
 
 __all__ = ["JSON", "MAX_BATCH", "MSGPACK", "PAUSE", "TEXT", "Notation", "Record", "RequestStream", "encode", "encoded"]
 
@@ -96,7 +95,7 @@ class RequestStream:
             one_line = piece[0] > _BLANK and piece.find(b"\n") == len(piece) - 1
             if len(piece) <= _SMALL if notation is MSGPACK else one_line:
                 record = decode(notation, piece)
-                if record.error is None and not record.undecoded:
+                if record.error is None and record.undecoded is None:
                     return [record] if record.requests else []
                 # Several objects, a part of one, or a bad one: the way below finds out where each ends.
         self._pending += piece
@@ -133,16 +132,17 @@ class RequestStream:
             if not pending:
                 return
             notation = _NOTATIONS[pending[0]]
-            record = self._next_object() if notation is MSGPACK else self._next_line(notation, more, closed)
+            if notation is MSGPACK:
+                record = self._next_object()
+            else:
+                record = yield from self._next_line(notation, more, closed)
             if record is None:
                 return
-            while record.undecoded:
-                yield PAUSE
-                record.settle()
+            yield from _settled(record)
             if record is PAUSE or record.requests or record.error is not None:
                 yield record
 
-    def _next_line(self, notation: Notation, more: bool, closed: bool) -> Record | None:
+    def _next_line(self, notation: Notation, more: bool, closed: bool) -> Generator[Record, None, Record | None]:
         """The text or JSON record that ``_pending`` begins with, or None while it may go on."""
         pending = self._pending
         end = pending.find(b"\n", self._searched)
@@ -153,6 +153,7 @@ class RequestStream:
             if not closed and (more if notation is TEXT else not _may_be_whole_json(pending)):
                 return None
             record = decode(notation, bytes(pending))
+            yield from _settled(record)
             hopeful = more or isinstance(record.error, Incomplete)
             if notation is JSON and not closed and record.error is not None and hopeful:
                 # A part of an object may end in a bracket too: only what can never become right is refused now.
@@ -214,6 +215,13 @@ class RequestStream:
         if complete:
             self._object = ObjectEnd()
         return complete
+
+
+def _settled(record: Record) -> Iterator[Record]:
+    """Decode all of it, pausing between the steps."""
+    while record.undecoded is not None:
+        yield PAUSE
+        record.settle()
 
 
 def _skip_blanks(pending: bytearray) -> None:

@@ -19,6 +19,7 @@ from synosfs.errors import SynosError, WouldBlock, excerpt
 from synosfs.host import rights
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.descriptors import Description
+from synosfs.slices import SLICE_NS
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.effects import Effect
@@ -30,9 +31,6 @@ from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
 from synosfs.syscall_gate.waiting import Blocking, InSteps, OnAvatar, Sleep, Until, WhenReady
 
 log = logging.getLogger(__name__)
-
-#: Many requests let others in after this long, in nanoseconds.
-SLICE_NS = 500_000
 
 #: The most bytes that the replies of one session may hold unread, and those of one write at all.
 MAX_REPLIES = 16 << 20

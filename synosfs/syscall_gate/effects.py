@@ -31,21 +31,19 @@ def operated(books: IPCManager, who: Process, tid: int, values: Sequence[Any], r
 
 def set_made(books: IPCManager, who: Process, tid: int, values: Sequence[Any], reply: Reply) -> None:
     """A set that came with values was operated by its maker; one that was found keeps whom it has."""
-    _, nsems, _, init = values
+    *_, init = values
     if init is not None:
-        for num in range(nsems):
-            books.acted_first("sem_operated", (reply.ret, num), who.pid)
+        books.set_all_first(reply.ret, who.pid)
 
 
 def set_controlled(books: IPCManager, who: Process, tid: int, values: Sequence[Any], reply: Reply) -> None:
-    semid, num, command, value, *_ = values
+    semid, num, command, *_ = values
     match command:
         case abi.SETVAL:
-            books.acted("sem_operated", (semid, num), who.pid)
+            books.semaphore_operated(semid, num, who.pid)
             books.undo.cleared(semid, num)
         case abi.SETALL:
-            for each in range(len(value)):
-                books.acted("sem_operated", (semid, each), who.pid)
+            books.set_all(semid, who.pid)
             books.undo.cleared(semid)
         case abi.IPC_RMID:
             books.undo.cleared(semid)

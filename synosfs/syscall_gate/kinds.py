@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
-from errno import E2BIG
+from errno import E2BIG, EINVAL
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, excerpt, shown
@@ -17,6 +17,7 @@ from synosfs.host import abi
 from synosfs.ipc import sysv_sem
 from synosfs.ipc.change import Named
 from synosfs.ipc.sysv_sem import Operation
+from synosfs.process.descriptors import MOST_DESCRIPTORS
 
 Convert = Callable[[Any], Any]
 
@@ -177,21 +178,39 @@ _ADDRESS = _named_number({"NULL": 0, "none": 0}, bits=64, wrap=True)
 
 def _polled(value: Any) -> list[tuple[str, int]]:
     """Things to poll, each ``what[:events]`` or a pair of these; input is waited for when no events are given."""
-    things = []
-    known: dict[Any, tuple[str, int]] = {}  # one thing may be named ten thousand times
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, bytes) and item in known:
-            things.append(known[item])
-            continue
-        if isinstance(item, list) and len(item) == 2:
-            what, events = item
-        else:
-            what, _, events = _data(str(item) if isinstance(item, int) else item).partition(b":")
-        text = what.decode("utf-8", "replace") if isinstance(what, bytes) else str(what)
-        things.append((text, _EVENT_FLAGS(events) if events else abi.POLL_EVENTS["POLLIN"]))
-        if isinstance(item, bytes):
-            known[item] = things[-1]
-    return things
+    items = [_hashable(item) for item in (value if isinstance(value, list) else [value])]
+    known = dict.fromkeys(items)  # one thing may be named ten thousand times
+    if len(known) > _MOST_POLLED:
+        raise SynosError(EINVAL, f"poll: {len(known)} different things are more than {_MOST_POLLED}")
+    meant = {item: _one_polled(item) for item in known}
+    return [meant[item] for item in items]
+
+
+def _hashable(item: Any) -> Any:
+    if type(item) is list and len(item) == 2 and type(item[0]) is str and type(item[1]) in (str, int):
+        return (*item,)
+    return item if isinstance(item, str | bytes) else _Unlike(item)
+
+
+class _Unlike:
+    """Something that is looked at by itself."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+
+
+def _one_polled(item: Any) -> tuple[str, int]:
+    item = item.item if isinstance(item, _Unlike) else item
+    if isinstance(item, list | tuple) and len(item) == 2:
+        what, events = item
+    else:
+        what, _, events = _data(str(item) if isinstance(item, int) else item).partition(b":")
+    text = what.decode("utf-8", "replace") if isinstance(what, bytes) else str(what)
+    return text, _EVENT_FLAGS(events) if events else abi.POLL_EVENTS["POLLIN"]
+
+
+#: So many different things can be named: each may be with other events than it was before.
+_MOST_POLLED = 2 * MOST_DESCRIPTORS
 
 
 _EVENT_FLAGS = _flags(abi.POLL_EVENTS)
@@ -225,11 +244,20 @@ def _semaphore_operations(value: Any) -> list[Operation]:
     return [semaphore_operation(item) for item in value]
 
 
+#: Numbers of which none is octal or too long, as semaphores have them.
+_DECIMALS = re.compile(rb"(?:0|[1-9][0-9]{0,5})(?:,(?:0|[1-9][0-9]{0,5}))*+")
+
+
 def _values(value: Any) -> list[int]:
     """``v,v,v``, a list, or one number."""
     items = _split(value, ",")
     if isinstance(items, list) and len(items) > _MOST_VALUES:
         raise BadArgument(f"wants a value for each semaphore, {_MOST_VALUES} at most, not {len(items)}")
+    # One by one, tens of thousands would take tens of milliseconds.
+    if isinstance(items, list) and set(map(type, items)) == {int}:
+        return items
+    if isinstance(value, bytes) and _DECIMALS.fullmatch(value):
+        return list(map(int, items))
     return [parse_int(item) for item in items] if isinstance(items, list) else [parse_int(items)]
 
 

@@ -2,25 +2,24 @@
 
 Nothing but ``SynosError`` is made of what a caller wrote, and nothing is raised. What calls mean is not known here.
 
-No step takes long, whatever was written: a record of more than ``_SMALL`` bytes is looked at before it is decoded
-(``MAX_PARTS``), and a batch is decoded and encoded by the handful (``Record.settle``, ``encoded``), so that others can
-be let in between.
+No step takes long, whatever was written: a record of more than ``_SMALL`` bytes is decoded in steps (``Record.settle``,
+``in_steps``), and a batch is encoded by the handful (``encoded``), so that others can be let in between.
 """
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from difflib import get_close_matches
 from enum import Enum
-from errno import E2BIG, EINVAL, EMSGSIZE
+from errno import EINVAL, EMSGSIZE
 from typing import Any
 
 import msgspec
 
 from synosfs.errors import SynosError, errno_name, excerpt
-from synosfs.syscall_gate.object_end import ObjectEnd
-from synosfs.syscall_gate.record import MAX_DATA, MAX_RECORD, Reply, Request
-from synosfs.syscall_gate.text import has_too_many_parts, is_blank, parse, render
+from synosfs.syscall_gate.in_steps import Batch, Malformed, Steps, array_header, batch_size, json_steps, msgpack_steps
+from synosfs.syscall_gate.record import MAX_DATA, MAX_RECORD, Reply, Request, too_large
+from synosfs.syscall_gate.text import is_blank, parse, parse_in_steps, render
 
 
 class Notation(Enum):
@@ -36,36 +35,38 @@ TEXT, JSON, MSGPACK = Notation  # reading a global takes a third of the time
 #: The most requests one array may hold. Encoded they are small; decoded, with their replies, they are not.
 MAX_BATCH = 1 << 16
 
-#: The most parts (strings, items, fields) that one request in JSON or MessagePack may have: SETALL of SEMMSL values,
-#: and some. Decoding as many takes some 7 ms.
-MAX_PARTS = 60_000
+#: A record of up to this many bytes is decoded at once, whatever is in it; in text, of which each byte costs more.
+_SMALL, _SMALL_TEXT = 32 << 10, 4 << 10
 
-#: A record of up to this many bytes is decoded at once, whatever is in it.
-_SMALL = 32 << 10
-
-#: How many requests or replies of a batch are decoded or encoded in a row.
+#: How many replies of a batch are encoded in a row, and values measured.
 _HANDFUL = 512
+
+#: How much of what is base64 is decoded in a row: a multiple of 4.
+_BASE64 = 64 << 10
 
 
 class Record(msgspec.Struct):
     """What one record asks for: one request, the several of a batch, or the error that it could not be read. One that
-    has neither asks for nothing. ``undecoded`` is what of a large batch is still to be decoded, from the end.
+    has neither asks for nothing. Of a large one ``undecoded`` is what is still to be done.
     """
 
     notation: Notation
     requests: list[Request] = []
     batch: bool = False
     error: SynosError | None = None
-    undecoded: list[msgspec.Raw] = []
+    undecoded: Generator[None, None, tuple[list[Request], bool]] | None = None
 
-    def settle(self) -> bool:
-        """Decode the next handful; whether there is more. An error in any of them is the error of the whole."""
-        handful = [self.undecoded.pop() for _ in range(min(_HANDFUL, len(self.undecoded)))]
+    def settle(self) -> None:
+        """Take the next step, if any is left. An error in one of a batch is the error of the whole."""
+        if self.undecoded is None:
+            return
         try:
-            self.requests += [_request(self.notation, bytes(raw)) for raw in handful]
+            next(self.undecoded)
+        except StopIteration as end:
+            self.requests, self.batch = end.value
+            self.undecoded = None
         except SynosError as error:
-            self.requests, self.batch, self.undecoded, self.error = [], False, [], error
-        return bool(self.undecoded)
+            self.error, self.undecoded = error, None
 
 
 def decode(notation: Notation, raw: bytes) -> Record:
@@ -74,9 +75,15 @@ def decode(notation: Notation, raw: bytes) -> Record:
         if len(raw) > MAX_RECORD:
             raise too_large()
         if notation is TEXT:
-            return Record(notation, [] if raw[:1] <= b"#" and is_blank(raw) else [_checked(parse(raw), len(raw))])
+            if raw[:1] <= b"#" and is_blank(raw):
+                return Record(notation)
+            return (
+                Record(notation, [parse(raw)])
+                if len(raw) <= _SMALL_TEXT
+                else Record(notation, undecoded=_large_text(raw))
+            )
         if len(raw) > _SMALL:
-            return _decode_large(notation, raw)
+            return Record(notation, undecoded=_large(notation, raw))
         decoded = _DECODERS[notation].decode(raw)
         batch = isinstance(decoded, list)
         requests = decoded if isinstance(decoded, list) else [decoded]
@@ -107,12 +114,12 @@ def encoded(record: Record, replies: list[Reply]) -> Iterator[bytes]:
     if not record.batch:
         yield _encoded(_answer(replies[0], ids[0], as_json), as_json) + b"\n" * as_json
         return
-    yield b"[" if as_json else _array_header(len(replies))
+    yield b"[" if as_json else array_header(len(replies))
     for start in range(0, len(replies), _HANDFUL):
         some = range(start, min(start + _HANDFUL, len(replies)))
         answers = [_answer(replies[place], ids[place], as_json) for place in some]
         whole = _encoded(answers, as_json)
-        yield b"," * (start > 0) + whole[1:-1] if as_json else whole[len(_array_header(len(answers))) :]
+        yield b"," * (start > 0) + whole[1:-1] if as_json else whole[len(array_header(len(answers))) :]
     if as_json:
         yield b"]\n"
 
@@ -128,51 +135,92 @@ _JSON_DECODER = msgspec.json.Decoder(Request | list[Request])
 _MSGPACK_DECODER = msgspec.msgpack.Decoder(Request | list[Request])
 _DECODERS: dict[Notation, Any] = {JSON: _JSON_DECODER, MSGPACK: _MSGPACK_DECODER}
 _ONE: dict[Notation, Any] = {JSON: msgspec.json.Decoder(Request), MSGPACK: msgspec.msgpack.Decoder(Request)}
-_SPLIT: dict[Notation, Any] = {
-    JSON: msgspec.json.Decoder(list[msgspec.Raw]),
-    MSGPACK: msgspec.msgpack.Decoder(list[msgspec.Raw]),
-}
 
 
-def _decode_large(notation: Notation, raw: bytes) -> Record:
-    """A batch is taken apart, which is quick, and left to ``settle``; a single request is decoded."""
-    if raw[:1] == b"[" or (notation is MSGPACK and not 0x80 <= raw[0] <= 0x8F and raw[0] not in (0xDE, 0xDF)):
-        items = _SPLIT[notation].decode(raw)
-        if not 0 < len(items) <= MAX_BATCH:
-            raise _bad_batch(len(items))
-        items.reverse()
-        return Record(notation, batch=True, undecoded=items)
-    return Record(notation, [_request(notation, raw)])
-
-
-def _request(notation: Notation, raw: bytes) -> Request:
-    """One request, by itself or of a large batch."""
-    too_many = len(raw) > _SMALL and _has_too_many_parts(notation, raw)
+def _large(notation: Notation, raw: bytes) -> Steps[tuple[list[Request], bool]]:
+    """The requests of a large record, and whether they are a batch."""
     try:
-        # Of one with too many parts the beginning tells whether they nest too deeply.
-        request: Request = _ONE[notation].decode(raw[:_SMALL] if too_many else raw)
+        if notation is JSON:
+            steps, batch = json_steps, raw[:1] == b"["
+        else:
+            size = batch_size(raw)
+            steps, batch = msgpack_steps, size is not None
+            if size is not None and not 0 < size <= MAX_BATCH:
+                raise _bad_batch(size)
+        if not batch:
+            value = yield from steps(raw)
+            request = yield from _converted(value, len(raw))
+            return [request], False
+        requests = yield from steps(raw, _Counted(notation).made)
+        if not requests:
+            raise _bad_batch(0)
+    except Malformed as error:
+        raise _readable(notation, error.error, len(raw), error.start) from None
     except (ValueError, RecursionError, OverflowError) as error:
-        if too_many and not isinstance(error, RecursionError):
-            raise SynosError(E2BIG, f"a request may have {MAX_PARTS} parts, and this one has more") from None
         raise _readable(notation, error, len(raw)) from None
-    if request.data is not None or request.data64 is not None:
-        _settle_data(request)
-    return _checked(request, len(raw))
+    return requests, True
 
 
-def _has_too_many_parts(notation: Notation, raw: bytes) -> bool:
-    if notation is JSON:
-        return has_too_many_parts(raw, MAX_PARTS)
-    end = ObjectEnd()
-    end.search(bytearray(raw), MAX_PARTS)
-    return end.missing > 0
+def _large_text(raw: bytes) -> Steps[tuple[list[Request], bool]]:
+    request = yield from parse_in_steps(raw)
+    return [request], False
 
 
-def _checked(request: Request, size: int) -> Request:
-    """EMSGSIZE: it holds too much data. Nothing grows in decoding, so a small record holds no large data."""
+class _Counted:
+    """The requests of a batch as they are found, which are not too many."""
+
+    def __init__(self, notation: Notation) -> None:
+        self._notation = notation
+        self._left = MAX_BATCH
+        self.made = Batch(self._small, self._large)
+
+    def _small(self, raw: bytes) -> Request:
+        self._count()
+        try:
+            request: Request = _ONE[self._notation].decode(raw)
+        except (ValueError, RecursionError, OverflowError) as error:
+            raise _readable(self._notation, error, len(raw)) from None
+        if request.data is not None or request.data64 is not None:
+            _settle_data(request)
+        return request
+
+    def _large(self, value: Any, size: int) -> Steps[Request]:
+        self._count()
+        return _converted(value, size)
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _bad_batch()
+
+
+def _converted(value: Any, size: int) -> Steps[Request]:
+    """The request that a value is which was decoded in steps."""
+    if isinstance(value, dict):
+        for name in value.keys() - set(Request.__struct_fields__):
+            if isinstance(name, str):
+                raise _unknown_field(name)
+    request = msgspec.convert(value, Request)
     if size > MAX_DATA:
-        _check_size(request)
+        yield from _check_size(request)
+    if request.data64 is not None and len(request.data64) > _BASE64 and request.data is None:
+        request.data, request.data64 = (yield from _from_base64(request.data64)), None
+        if len(request.data) > MAX_DATA:
+            raise too_large()
+    elif request.data is not None or request.data64 is not None:
+        _settle_data(request)
     return request
+
+
+def _from_base64(text: str) -> Steps[bytes]:
+    pieces = []
+    for start in range(0, len(text), _BASE64):
+        piece = text[start : start + _BASE64]
+        if piece.endswith("=") and start + _BASE64 < len(text):
+            raise SynosError(EINVAL, "data64: not base64: excess data after padding")
+        pieces.append(_decoded_base64(piece))
+        yield
+    return b"".join(pieces)
 
 
 def _settle_data(request: Request) -> None:
@@ -180,30 +228,46 @@ def _settle_data(request: Request) -> None:
     if request.data64 is not None:
         if request.data is not None:
             raise SynosError(EINVAL, "data and data64 are both given")
-        try:
-            request.data = binascii.a2b_base64(request.data64, strict_mode=True)
-        except ValueError as error:
-            raise SynosError(EINVAL, f"data64: not base64: {str(error).lower()}") from None
+        request.data = _decoded_base64(request.data64)
         request.data64 = None
     elif not isinstance(request.data, str | bytes):
         raise SynosError(EINVAL, f"data: expected str or bytes, got {type(request.data).__name__}")
 
 
-def _check_size(request: Request) -> None:
-    values = [request.data, *request.kwargs.values(), *request.args]
+def _decoded_base64(text: str) -> bytes:
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise SynosError(EINVAL, f"data64: not base64: {str(error).lower()}") from None
+
+
+def _check_size(request: Request) -> Steps[None]:
+    """EMSGSIZE: it holds too much data. Nothing grows in decoding, so a small record holds no large data."""
+    values = [request.call, request.id, request.data, *request.kwargs.values(), *request.args]
+    if request.data64 is not None and len(request.data64) > _MAX_BASE64:
+        raise too_large()
     while values:
-        value = values.pop()
-        if isinstance(value, list):
-            values += value
-        elif isinstance(value, str | bytes) and len(value.encode() if isinstance(value, str) else value) > MAX_DATA:
-            raise too_large()
+        for _ in range(min(_HANDFUL, len(values))):
+            value = values.pop()
+            if isinstance(value, list):
+                values += value
+            elif isinstance(value, str | bytes) and _size(value) > MAX_DATA:
+                raise too_large()
+        yield
 
 
-def too_large() -> SynosError:
-    return SynosError(EMSGSIZE, "a record may hold 1 MiB of data, and this one is larger")
+#: As long is what a mebibyte is in base64.
+_MAX_BASE64 = (MAX_DATA + 2) // 3 * 4
 
 
-def _bad_batch(size: int) -> SynosError:
+def _size(value: str | bytes) -> int:
+    """In bytes; of what is surely too large, or surely is not, about."""
+    if isinstance(value, bytes) or not MAX_DATA // 4 < len(value) <= MAX_DATA or value.isascii():
+        return len(value)
+    return len(value.encode())
+
+
+def _bad_batch(size: int | str = "more") -> SynosError:
     if size == 0:
         return SynosError(EINVAL, "an empty batch")
     return SynosError(EMSGSIZE, f"a batch may hold {MAX_BATCH} requests, and this one has {size}")
@@ -215,8 +279,8 @@ def incomplete(notation: Notation, size: int) -> SynosError:
     return Incomplete(EINVAL, f"MessagePack: the object is unfinished after {size} bytes")
 
 
-def _readable(notation: Notation, error: Exception, size: int) -> SynosError:
-    """What a decoder said, in the words of the gate."""
+def _readable(notation: Notation, error: Exception, size: int, start: int = 0) -> SynosError:
+    """What a decoder said, in the words of the gate. It was given what begins at ``start``."""
     said = str(error)
     if said == "Input data was truncated":
         return incomplete(notation, size)
@@ -227,7 +291,8 @@ def _readable(notation: Notation, error: Exception, size: int) -> SynosError:
         return SynosError(EINVAL, f"{notation.value}: nested too deeply")
     if malformed := re.fullmatch(r".* is malformed: (.*) \(byte (\d+)\)", said, re.DOTALL):
         # msgspec says how far it had read, which is the culprit or just behind it.
-        near = f"column {int(malformed[2]) + 1}" if notation is JSON else f"byte {malformed[2]}"
+        byte = start + int(malformed[2])
+        near = f"column {byte + 1}" if notation is JSON else f"byte {byte}"
         return SynosError(EINVAL, f"{notation.value}: {malformed[1]} near {near}")
     problem, _, path = said.partition(" - at ")
     part = re.sub(r"^\$\.?", "", path.replace("`", "").replace("$[", "batch[")).replace("key in $", "a field's name")
@@ -241,11 +306,15 @@ def _problem(problem: str) -> str:
     if missing := re.fullmatch(r"Object missing required field `(.*)`", problem):
         return f"the field {missing[1]} is missing"
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.DOTALL):
-        fields = Request.__struct_fields__
-        nearest = get_close_matches(unknown[1][:100], fields, 1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(fields)}"
-        return f"unknown field {excerpt(unknown[1].encode())}; {hint}"
+        return _unknown_field(unknown[1]).message
     return problem[:1].lower() + problem[1:]
+
+
+def _unknown_field(name: str) -> SynosError:
+    fields = Request.__struct_fields__
+    nearest = get_close_matches(name[:100], fields, 1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(fields)}"
+    return SynosError(EINVAL, f"unknown field {excerpt(name[:100].encode('utf-8', 'backslashreplace'))}; {hint}")
 
 
 # --- replies ---
@@ -283,12 +352,6 @@ def _encoded(answer: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> by
         # A host name that is not UTF-8: neither notation can carry it as a string, so it goes out escaped, or in a list
         # of names as base64.
         return encoder.encode(_well_formed(answer))
-
-
-def _array_header(size: int) -> bytes:
-    if size < 16:
-        return bytes((0x90 | size,))
-    return b"\xdc" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xdd" + size.to_bytes(4, "big")
 
 
 # The hook makes a plain int of an ``Octal`` or ``Hexadecimal``.

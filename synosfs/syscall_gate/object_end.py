@@ -11,28 +11,31 @@ import sys
 class ObjectEnd:
     """The search for the end of one object in data that grows behind it."""
 
-    __slots__ = ("missing", "position")
+    __slots__ = ("missing", "passed", "position")
 
-    def __init__(self) -> None:
+    def __init__(self, position: int = 0) -> None:
         #: Items that must still follow, and the offset of the first of them, which may lie behind the data.
         self.missing = 1
-        self.position = 0
+        self.position = position
+        #: Items that have been passed over.
+        self.passed = 0
 
     @property
     def at_least(self) -> int:
         """The least number of bytes the whole object takes: no item is smaller than one."""
         return self.position + self.missing
 
-    def search(self, data: bytearray, most: int = sys.maxsize) -> bool | None:
+    def search(self, data: bytes | bytearray, most: int = sys.maxsize) -> bool | None:
         """Whether the object is complete in ``data``, which has only grown since the last search.
 
         None: ``most`` items were passed over and it is not known yet; search on.
         """
-        size, position, missing = len(data), self.position, self.missing
+        size, position, missing, left = len(data), self.position, self.missing, most
         while missing and position < size:
-            most -= 1
-            if most < 0:
+            left -= 1
+            if left < 0:
                 self.position, self.missing = position, missing
+                self.passed += most
                 return None
             layout = _LAYOUTS[data[position]]
             if layout is None:
@@ -49,6 +52,7 @@ class ObjectEnd:
             position += fixed
             missing += children - 1
         self.position, self.missing = position, missing
+        self.passed += most - left
         return not missing and position <= size
 
 

@@ -149,7 +149,7 @@ class Parking:
         pausing = Parked(caller, "a long write", time.monotonic(), trio.CancelScope())
         self._pausing.add(pausing)
         try:
-            await trio.lowlevel.checkpoint()
+            await caller.process.account.line.next_turn()
         finally:
             self._pausing.discard(pausing)
 

@@ -4,15 +4,22 @@ Both are plain data. A notation (``text``, ``codecs``) makes a ``Request`` out o
 it knows nothing of calls. Which arguments a call takes, and what kind each is, is the table's knowledge.
 """
 
+from errno import EMSGSIZE
 from typing import Any
 
 import msgspec
+
+from synosfs.errors import SynosError
 
 #: The most data one record may carry, either way, in bytes (EMSGSIZE above it).
 MAX_DATA = 1 << 20
 
 #: The most bytes an encoded record may take: 1 MiB of data in the widest escape (``\\xHH``), and room for the rest.
 MAX_RECORD = 4 * MAX_DATA + (64 << 10)
+
+
+def too_large() -> SynosError:
+    return SynosError(EMSGSIZE, "a record may hold 1 MiB of data, and this one is larger")
 
 
 class Bare(bytes):

@@ -68,7 +68,7 @@ def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child
     try:
         child = process.forks.child(process)
     except SynosError:
-        descriptors.close_all()
+        descriptors.discard()
         raise
 
     async def bear() -> int:
@@ -88,7 +88,7 @@ def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child
             process.adopt(child, descriptors)
         except BaseException:
             child.let_go()
-            descriptors.close_all()
+            descriptors.discard()
             raise
         return child.pid
 
@@ -144,7 +144,7 @@ def _execute(
             child.executed()
             process.executed(program.numbers)
         finally:
-            descriptors.close_all()
+            descriptors.discard()
         return 0
 
     return Until(execute, prompt=True)

@@ -1,5 +1,6 @@
 """poll(2), over any mix of descriptors, queues and semaphores."""
 
+import itertools
 import re
 import select
 from collections.abc import Callable, Hashable, Iterator
@@ -60,23 +61,18 @@ class _Poll:
         self._caller = caller
         self._polled: dict[Hashable, _Polled] = {}
         self._wanted: dict[Hashable, int] = {}
-        self._asked: list[tuple[Hashable, int]] = []
         #: What the last look has found.
         self._ready: dict[Hashable, int] = {}
         self._unsure: set[Hashable] = set()
-        named = {what: _polled(caller, what) for what in dict.fromkeys(what for what, _ in things)}
-        for what, selected in things:
-            key, events = named[what].source.key, selected | ALWAYS
-            self._polled.setdefault(key, named[what])
-            self._wanted[key] = self._wanted.get(key, 0) | events
-            self._asked.append((key, events))
-        if len(self._polled) > _MOST_THINGS:
-            raise SynosError(EINVAL, f"poll: {len(self._polled)} different things are more than {_MOST_THINGS}")
+        self._things = things
+        self._different = dict.fromkeys(things)
+        #: What each of them means, once that has been found out.
+        self._meant: dict[tuple[str, int], tuple[Hashable, int]] = {}
 
     def attempt(self) -> Reply:
         # Much is looked at later, in slices. Who cannot wait has to be answered now.
-        if len(self._polled) <= _AT_ONCE or self._caller.nonblock:
-            for _ in self._look(Look()):
+        if len(self._different) <= _AT_ONCE or self._caller.nonblock:
+            for _ in itertools.chain(self._find(), self._look(Look())):
                 pass
             reply = self._reply()
             if reply.ret and (not self._unsure or self._caller.nonblock):
@@ -85,6 +81,8 @@ class _Poll:
 
     async def wait(self) -> Reply:
         registry = self._caller.watches
+        if not self._meant:
+            await registry.step_through(self._caller.credentials, self._find())
         with ExitStack() as while_waiting:
             for thing in self._polled.values():
                 if thing.description is not None:
@@ -104,6 +102,20 @@ class _Poll:
         if len(self._polled) <= _AT_ONCE and not self._unsure:
             with_rights(self._caller.credentials, lambda: [*self._look(Look())])
         return self._reply()
+
+    def _find(self) -> Iterator[None]:
+        """Find out what is named; a step each."""
+        named: dict[str, _Polled] = {}
+        for thing in self._different:
+            what, selected = thing
+            if what not in named:
+                named[what] = _polled(self._caller, what)
+            self._meant[thing] = key, events = named[what].source.key, selected | ALWAYS
+            self._polled.setdefault(key, named[what])
+            self._wanted[key] = self._wanted.get(key, 0) | events
+            yield
+        if len(self._polled) > _MOST_THINGS:
+            raise SynosError(EINVAL, f"poll: {len(self._polled)} different things are more than {_MOST_THINGS}")
 
     def _look(self, look: Look) -> Iterator[None]:
         """At all of them; a step each."""
@@ -130,8 +142,9 @@ class _Poll:
                 yield watch, key
 
     def _reply(self) -> Reply:
-        revents = [self._ready.get(key, 0) & events for key, events in self._asked]
-        return Reply(sum(map(bool, revents)), {"revents": revents})
+        found = {thing: self._ready.get(key, 0) & events for thing, (key, events) in self._meant.items()}
+        revents = [found.get(thing, 0) for thing in self._things]
+        return Reply(len(revents) - revents.count(0), {"revents": revents})
 
 
 def _polled(caller: Caller, what: str) -> _Polled:

@@ -70,7 +70,7 @@ def sys_semctl(
         case abi.GETVAL | abi.GETNCNT | abi.GETZCNT:
             return semaphores.figure(semnum, cmd)
         case abi.GETPID:
-            return caller.ipc.true_pid("sem_operated", (semid, semnum), semaphores.figure(semnum, cmd))
+            return caller.ipc.semaphore_pid(semid, semnum, semaphores.figure(semnum, cmd))
         case abi.SETVAL:
             semaphores.set_value(semnum, _one(value))
             return 0

@@ -27,6 +27,7 @@ import trio
 
 from synosfs.errors import SynosError
 from synosfs.host.credentials import Credentials
+from synosfs.slices import Line, Slices, take_slice
 from synosfs.syscall_gate.readiness import Watch, with_rights
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class Watches:
         self._order = itertools.count()
         self._nap: trio.CancelScope | None = None
         self._line = trio.StrictFIFOLock()
+        #: Where those stand who begin or end many watches.
+        self._many = Line()
         self._looked_at = 0
         self._started = 0
 
@@ -137,23 +140,25 @@ class Watches:
             woken.set()
 
         await trio.lowlevel.checkpoint_if_cancelled()  # who has no time begins no watch
-        subscriptions = [self.subscribe(watch, partial(told, watch)) for watch in wanted]
+        slices = Slices(self._many)
+        subscriptions = []
         try:
+            for watch in wanted:
+                subscriptions.append(self.subscribe(watch, partial(told, watch)))
+                await slices.pause()
             await woken.wait()
         finally:
-            for subscription in subscriptions:
-                subscription.cancel()
+            with trio.CancelScope(shield=True):
+                for subscription in subscriptions:
+                    subscription.cancel()
+                    await slices.pause()
         if failures:
             raise failures[0]
         return reached
 
     async def step_through(self, credentials: Credentials, steps: Iterator[None]) -> None:
         """Take all of these steps with these rights, in slices of time, while others wait for theirs in line."""
-
-        def is_more() -> bool:
-            began = time.perf_counter()
-            return any(time.perf_counter() - began > _SLICE for _ in steps)
-
+        is_more = partial(take_slice, steps)
         more = True
         with trio.move_on_after(_SURELY, shield=True):
             while more:
