@@ -61,7 +61,7 @@ def test_the_time_of_a_thread_is_the_callers_own(gate: MountDoor, mount: Mount) 
     gate.close()
 
 
-@pytest.mark.parametrize("clock", [~os.getpid() << 3 | 2, -6, 99, -1])
+@pytest.mark.parametrize("clock", [~os.getpid() << 3 | 2, -6, 99, -1], ids=["process", "descriptor", "unknown", "-1"])
 def test_a_clock_of_another_process_or_descriptor_is_einval(gate: MountDoor, clock: int) -> None:
     assert gate.call("clock_gettime", clock).errno == "EINVAL"
     gate.close()
