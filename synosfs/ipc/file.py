@@ -59,6 +59,10 @@ def open_file(place: Place, path: str, flags: int, mode: int, resolve: int = 0, 
     """
     if flags & os.O_PATH:  # open(2): the others are ignored
         flags &= os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    if flags & os.O_CREAT and flags & os.O_DIRECTORY and not _is_temporary(flags):  # since Linux 6.4 (build_open_flags)
+        raise SynosError(errno.EINVAL, "open makes no directory: O_CREAT and O_DIRECTORY exclude each other")
+    if flags & os.O_CREAT and not _is_temporary(flags) and path.endswith("/"):
+        _refuse_slash(place, path, resolve)
     for _ in range(10):  # somebody may make and remove the file while we look
         new = flags & (os.O_CREAT | os.O_EXCL) == os.O_CREAT | os.O_EXCL and not _is_temporary(flags)
         try:
@@ -184,6 +188,13 @@ def _open_found(place: Place, found: int, path: str, flags: int, mode: int, *, n
         os.set_blocking(host_fd, False)
         return Opened(host_fd, "fifo")
     return Opened(host_fd, "file" if kind != stat.S_IFDIR or _is_temporary(flags) else "directory")
+
+
+def _refuse_slash(place: Place, path: str, resolve: int) -> None:
+    """With O_CREAT: EISDIR for a name that has a slash behind it, whatever is there (open_last_lookups)."""
+    with walk.parent(place, path, resolve) as (_parent, name):
+        if name.rstrip(b"/") not in (b"", b".", b".."):
+            raise SynosError(errno.EISDIR, f"{path}: no directory is made by open; mkdir makes one")
 
 
 def _create(place: Place, path: str, flags: int, mode: int, resolve: int) -> Opened | None:
