@@ -256,3 +256,13 @@ def test_a_stream_that_is_not_there_is_not_changed(gate: MountDoor) -> None:
     assert gate.spawn(lambda: change(replace)).result() == ["EBADF"] * 4
     after = os.stat("/dev/null")
     assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (before.st_mode, before.st_uid, before.st_mtime_ns)
+
+
+def test_ftok_begins_at_the_directory_that_was_gone_to(gate: MountDoor, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    def keys() -> list[int]:
+        gate.ok("chdir", bytes(tmp_path))
+        return [gate.ok("ftok", path, 1).ret for path in (bytes(tmp_path / "file"), b"./file", b"file")]
+
+    assert len(set(gate.spawn(keys).result())) == 1
