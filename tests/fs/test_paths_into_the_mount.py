@@ -161,13 +161,14 @@ def test_the_files_of_proc_are_not_looked_at(gate: MountDoor) -> None:
     assert gate.call("open", b"/proc/self/fd", "O_DIRECTORY").errno == "EACCES"
 
 
+@pytest.mark.slow
 def test_many_callers_at_once_come_through(gate: MountDoor, queue: int) -> None:
     """More than the daemon has threads idle or requests under way at once; none waits for another."""
     path = gate.mount.path
 
     def calls() -> int:
         name = b"crowd%d" % os.getpid()
-        for _ in range(5):
+        for _ in range(2):
             for entry in LOOKED_AT:
                 look(gate, entry)
             fifo = bytes(path / "pipes") + b"/" + name
