@@ -23,6 +23,7 @@ synosfs {version}: system calls by echo and cat, on this host's own IPC objects.
 A request that fails makes the write fail with its errno; cat syscall tells why, after a failed rm or mkdir too. Numbers
 are 10, 0x1f, 0666; flags are joined by |; any argument may be given as name=value; strings with blanks stand in "double
 quotes", with C escapes.
+A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir and umask hold for calls here alone.
 
   msgq/sysv/0     a queue as a file: cat looks and takes nothing, > sends, <> receives; 0@7 is type 7; rm removes it
   msgq/key/0x1234 the same by key; creating it makes the queue      msgq/ctl  a table; write 'create', 'remove', 'set'

@@ -106,7 +106,8 @@ def parent(place: Place, path: str, resolve: int = 0) -> Iterator[tuple[int, byt
         raise SynosError(errno.ENAMETOOLONG, f"a path has up to {_PATH_MAX - 1} bytes, and this one has {len(whole)}")
     name = whole.rstrip(b"/").rpartition(b"/")[2]
     name += whole[len(whole.rstrip(b"/")) :]
-    directory_path = whole[: -len(name)] if name != whole else b"/" if whole.startswith(b"/") else b"."
+    # The . at the end asks whether the directory may be searched: so one of two paths fails before the other is walked.
+    directory_path = (whole[: -len(name)] if name != whole else b"/" if whole.startswith(b"/") else b"") + b"."
     with _beginning(place, path, resolve) as (directory, how), explaining(REASONS, path=path):
         fd = _openat2(directory, directory_path, _PATH_ONLY | os.O_DIRECTORY, how)
     try:

@@ -5,6 +5,7 @@ All raise ProcessLookupError when the thread is gone, so that callers have one e
 
 import functools
 import os
+import stat as stat_module
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -130,6 +131,18 @@ def limits(pid: int) -> list[tuple[int, int]]:
 def _limit(column: bytes) -> int:
     word = column.split(maxsplit=1)[0]
     return -1 if word == b"unlimited" else int(word)
+
+
+def protection(mode: int) -> int:
+    """The level of fs.protected_regular or fs.protected_fifos, by the kind of file; 0 for other kinds."""
+    name = {stat_module.S_IFREG: "regular", stat_module.S_IFIFO: "fifos"}.get(stat_module.S_IFMT(mode))
+    if name is None:
+        return 0
+    try:
+        with open(f"/proc/sys/fs/protected_{name}", "rb") as file:
+            return int(file.read())
+    except OSError:
+        return 0
 
 
 def thread_group(tid: int) -> int:

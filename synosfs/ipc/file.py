@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.host import file as host_file
-from synosfs.host import file_size, rights
+from synosfs.host import file_size, procfs, rights
 from synosfs.host import path as walk
 from synosfs.host.abi import O_LARGEFILE
 from synosfs.host.errors import explained, explaining
@@ -59,12 +59,18 @@ def open_file(place: Place, path: str, flags: int, mode: int, resolve: int = 0, 
     """
     if flags & os.O_PATH:  # open(2): the others are ignored
         flags &= os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    if flags & os.O_CREAT and flags & os.O_DIRECTORY and not _is_temporary(flags):  # since Linux 6.4 (build_open_flags)
+        raise SynosError(errno.EINVAL, "open makes no directory: O_CREAT and O_DIRECTORY exclude each other")
+    if flags & os.O_CREAT and not _is_temporary(flags) and path.endswith("/"):
+        _refuse_slash(place, path, resolve)
     for _ in range(10):  # somebody may make and remove the file while we look
         new = flags & (os.O_CREAT | os.O_EXCL) == os.O_CREAT | os.O_EXCL and not _is_temporary(flags)
         try:
             with walk.found(place, path, os.O_NOFOLLOW * new | flags & os.O_NOFOLLOW, resolve) as fd:
                 if new:
                     raise SynosError(errno.EEXIST, f"{path} exists, and O_CREAT|O_EXCL asked for a new one")
+                if flags & os.O_CREAT and not _is_temporary(flags):
+                    _check_sticky(place, path, resolve, os.fstat(fd))
                 return _open_found(place, fd, path, flags, mode, nonblock=nonblock)
         except SynosError as error:
             if error.errno != errno.ENOENT or not flags & os.O_CREAT or _is_temporary(flags):
@@ -169,6 +175,13 @@ def _open_found(place: Place, found: int, path: str, flags: int, mode: int, *, n
     return Opened(host_fd, "file" if kind != stat.S_IFDIR or _is_temporary(flags) else "directory")
 
 
+def _refuse_slash(place: Place, path: str, resolve: int) -> None:
+    """With O_CREAT: EISDIR for a name that has a slash behind it, whatever is there (open_last_lookups)."""
+    with walk.parent(place, path, resolve) as (_parent, name):
+        if name.rstrip(b"/") not in (b"", b".", b".."):
+            raise SynosError(errno.EISDIR, f"{path}: no directory is made by open; mkdir makes one")
+
+
 def _create(place: Place, path: str, flags: int, mode: int, resolve: int) -> Opened | None:
     """Make a regular file and open it; where a symbolic link leads to nothing, there. None: it is there by now."""
     for _ in range(_MOST_LINKS):
@@ -176,7 +189,8 @@ def _create(place: Place, path: str, flags: int, mode: int, resolve: int) -> Ope
             if name.endswith(b"/"):
                 raise SynosError(errno.EISDIR, f"{path}: no directory is made by open; mkdir makes one")
             if walk.is_in_mount(place, parent):
-                raise SynosError(errno.ENOENT, f"no FIFO {path}; mkfifo makes one (a file of yours is named ./{path})")
+                hint = f" (a file of yours is named ./{path})" if walk.is_bare(path) else ""
+                raise SynosError(errno.ENOENT, f"no FIFO {path}; mkfifo makes one{hint}")
             place.take_umask()
             only_new = flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOCTTY
             try:
@@ -184,13 +198,44 @@ def _create(place: Place, path: str, flags: int, mode: int, resolve: int) -> Ope
             except SynosError as error:
                 if error.errno != errno.EEXIST or flags & os.O_EXCL:
                     raise explained(error, _OPEN, path=path) from None
-            try:
-                target = os.fsdecode(os.readlink(name, dir_fd=parent))
-            except OSError:
-                return None
-        # The look has followed it, so that may be done.
-        path = target if target.startswith("/") else f"{path[: path.rfind('/') + 1] or './'}{target}"
+            target = _target(path, parent, name)
+        if target is None:
+            return None
+        path = target  # the look has followed it, so that may be done
     raise SynosError(errno.ELOOP, f"{path}: too many symbolic links")
+
+
+def _check_sticky(place: Place, path: str, resolve: int, status: os.stat_result) -> None:
+    """EACCES for what O_CREAT finds in a sticky directory and another user has put there, who is not the directory's
+    owner: fs.protected_regular and fs.protected_fifos (proc(5), may_create_in_sticky). It has to be asked here, for the
+    host is not told of O_CREAT.
+    """
+    level = procfs.protection(status.st_mode)
+    if not level or status.st_uid == place.credentials.uid:
+        return
+    for _ in range(_MOST_LINKS):
+        with walk.parent(place, path, resolve) as (parent, name):
+            target = _target(path, parent, name)
+            if target is None:
+                directory = os.fstat(parent)
+                others = directory.st_mode & stat.S_IWOTH or (directory.st_mode & stat.S_IWGRP and level > 1)
+                if directory.st_mode & stat.S_ISVTX and others and directory.st_uid != status.st_uid:
+                    raise SynosError(
+                        errno.EACCES,
+                        f"{path} is another user's in a sticky directory, and O_CREAT does not open that "
+                        "(fs.protected_regular, fs.protected_fifos); open it without",
+                    )
+                return
+        path = target
+
+
+def _target(path: str, parent: int, name: bytes) -> str | None:
+    """Where the path leads on to, if its last name is a symbolic link."""
+    try:
+        target = os.readlink(name, dir_fd=parent).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+    return target if target.startswith("/") else f"{path[: path.rfind('/') + 1] or './'}{target}"
 
 
 #: As many links as the host follows in one path (path_resolution(7)).

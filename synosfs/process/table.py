@@ -203,9 +203,8 @@ class Process:
         try:
             if self.ended:
                 raise SynosError(ESRCH, f"process {self.pid} has ended")
-            if directory.account is None:
+            if self.directory is None:
                 self.account.charge("descriptors")
-                directory.account = self.account
         except SynosError:
             let_go(directory)
             raise
@@ -272,6 +271,7 @@ class Process:
         if self._descriptors is not None:
             yield from self._descriptors.close_all()
         if self.directory is not None:
+            self.account.give_back("descriptors")
             let_go(self.directory)
             self.directory = None
         yield from self.address_space.close()

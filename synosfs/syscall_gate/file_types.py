@@ -45,9 +45,8 @@ class FileType(NamedTuple):
 
 
 def place_of(caller: Caller) -> Place:
-    """Where the caller's paths begin, and what is known of it that bears on files."""
+    """What is known of a caller that bears on files. Where its paths begin is for ``places`` to add, and to hold."""
     process, ipc = caller.process, caller.ipc
-    directory = process.directory
     return Place(
         process.pid,
         process.pidfd,
@@ -57,7 +56,6 @@ def place_of(caller: Caller) -> Place:
         ipc.device,
         caller.tid,
         caller.confinement,
-        directory=None if directory is None else directory.host_fd,
         umask=process.own_umask,
     )
 

@@ -111,7 +111,9 @@ def _begin(caller: Caller, dirfd: int, path: str) -> tuple[Place, tuple[Descript
     place = place_of(caller)
     if dirfd == AT_FDCWD or path.startswith("/"):
         directory = caller.process.directory
-        return place, () if directory is None else (directory,)
+        if directory is None:
+            return place, ()
+        return place._replace(directory=directory.host_fd), (directory,)
     description = caller.descriptors.get(dirfd)
     if not description.is_ours:
         raise SynosError(

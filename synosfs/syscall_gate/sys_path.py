@@ -30,6 +30,7 @@ from synosfs.syscall_gate.waiting import OnAvatar
 _RESOLVE = abi.RESOLVE_NO_XDEV | abi.RESOLVE_NO_MAGICLINKS | abi.RESOLVE_NO_SYMLINKS
 _RESOLVE |= abi.RESOLVE_BENEATH | abi.RESOLVE_IN_ROOT
 _MAKES = abi.O_CREAT | abi.O_TMPFILE & ~abi.O_DIRECTORY
+_NODES = frozenset((0, abi.S_IFREG, abi.S_IFIFO, abi.S_IFSOCK, abi.S_IFCHR, abi.S_IFBLK))
 _WITH_O_PATH = abi.O_PATH | abi.O_DIRECTORY | abi.O_NOFOLLOW | abi.O_CLOEXEC
 
 
@@ -108,6 +109,12 @@ def _make_node(caller: Caller, dirfd: int, path: str, mode: int, dev: int) -> An
             caller.ipc.fifos.make(name, mode & ~caller.umask(), rights.uid, rights.gid)
         return 0
 
+    kind = stat.S_IFMT(mode)
+    if kind not in _NODES:
+        number = errno.EPERM if kind == stat.S_IFDIR else errno.EINVAL
+        raise SynosError(
+            number, f"mknod: {mode:#o} is not the mode of a file, FIFO, socket or device; see mkdir, symlink"
+        )
     if is_in_pipes(path, dirfd) and stat.S_ISFIFO(mode):
         return in_pipes(path)
     refuse_bare("mknod", path, dirfd)

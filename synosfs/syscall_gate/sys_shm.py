@@ -8,7 +8,8 @@ from synosfs.host import abi
 from synosfs.ipc import sysv_key, sysv_shm
 from synosfs.ipc.sysv_shm import Segment, SegmentStatus
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.file_types import data_reply, place_of
+from synosfs.syscall_gate.file_types import data_reply
+from synosfs.syscall_gate.places import AT_FDCWD, on_path
 from synosfs.syscall_gate.record import MAX_DATA, Hexadecimal, Octal, Reply
 from synosfs.syscall_gate.sys_pipe import done
 from synosfs.syscall_gate.waiting import OnAvatar, Until
@@ -92,8 +93,7 @@ def sys_shmctl(
 
 
 def sys_ftok(caller: Caller, path: str, project: int) -> OnAvatar:
-    place = place_of(caller)
-    return OnAvatar(lambda: Hexadecimal(sysv_key.ftok(place, path, project)))
+    return on_path(caller, AT_FDCWD, path, sysv_key.ftok, project, finish=Hexadecimal)
 
 
 def _is_large(segment: Segment) -> bool:

@@ -169,8 +169,10 @@ def _owners(caller: Caller, uid: int, gid: int) -> Change:
 def sys_utimensat(
     caller: Caller, path: str | Named, atime_ns: int | None, mtime_ns: int | None, flags: int, dirfd: int
 ) -> Answer:
-    """Without either time, both are set to now; without one, that one stays."""
+    """Without either time, both are set to now; without one, that one stays. Where both stay, nothing is looked at."""
     check_flags("utimensat", flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH)
+    if _leave(atime_ns, mtime_ns):
+        return 0
     if isinstance(path, Named) or is_in_pipes(path, dirfd):
         if atime_ns is None and mtime_ns is None:
             atime_ns = mtime_ns = abi.UTIME_NOW
@@ -182,10 +184,16 @@ def sys_utimensat(
 
 
 def sys_futimens(caller: Caller, fd: int, atime_ns: int | None, mtime_ns: int | None) -> Answer:
+    if _leave(atime_ns, mtime_ns):
+        return 0
     name = f"descriptor {fd}"
     return on_descriptor(
         caller, fd, lambda host_fd: file_status.set_open_times(host_fd, name, atime_ns, mtime_ns), changes=True
     )
+
+
+def _leave(atime_ns: int | None, mtime_ns: int | None) -> bool:
+    return (atime_ns, mtime_ns) != (None, None) and {atime_ns, mtime_ns} <= {abi.UTIME_OMIT, None}
 
 
 def _change(caller: Caller, dirfd: int, path: str | Named, change: Change, flags: int) -> Answer:

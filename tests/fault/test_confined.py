@@ -17,6 +17,9 @@ from synosfs.errors import SynosError
 from synosfs.host import confinement, procfs
 from synosfs.host.confinement import Confinement
 from synosfs.options import parse_mount_words
+from synosfs.syscall_gate import table
+from synosfs.syscall_gate.kinds import KINDS
+from synosfs.syscall_gate.spec import REQUIRED, Row
 
 NAME = b"/synosfs-test-%d" % os.getpid()
 
@@ -107,6 +110,44 @@ def test_no_call_on_a_file_is_for_a_confined_caller(gate: MountDoor, file: Path,
     assert confined(gate, sandbox.no_new_privs, lambda: gate.call(call, *args)).errno == "EACCES"
     assert [path.name for path in file.parent.iterdir()] == ["file"]
     assert not [found for found in os.listdir("/dev/shm") if NAME[1:].decode() in found]
+
+
+#: An argument of each kind, for rows of the table that take a path.
+OF_KIND = {"descriptor or AT_FDCWD": "AT_FDCWD", "name": b"user.x", "data": b"v", "number": 0, "mode": 0o600}
+
+
+@pytest.mark.parametrize("row", [row for row in table.ROWS if KINDS["path"] in [param.kind for param in row.params]])
+def test_no_call_that_takes_a_path_is_for_a_confined_caller(gate: MountDoor, file: Path, row: Row) -> None:
+    paths = iter((bytes(file), bytes(file) + b"-new"))
+    needed = [param for param in row.params if param.default is REQUIRED]
+    args = [next(paths) if param.kind is KINDS["path"] else OF_KIND[param.kind.label] for param in needed]
+    if row.name.startswith("symlink"):
+        args[0] = b"anything"
+    refused = confined(gate, sandbox.no_new_privs, lambda: gate.call(row.name, *args))
+    assert refused.errno == "EACCES"
+    assert "confined" in refused.message
+    assert [path.name for path in file.parent.iterdir()] == ["file"]
+    assert file.read_text() == "secret"
+
+
+def test_neither_a_descriptor_nor_a_working_directory_leads_a_confined_caller_to_files(
+    gate: MountDoor, file: Path
+) -> None:
+    def calls() -> list[str]:
+        directory = gate.ok("open", bytes(file.parent), "O_DIRECTORY").ret
+        gate.ok("chdir", bytes(file.parent))
+        sandbox.no_new_privs()
+        results = [
+            gate.call("openat", directory, b"file", "O_RDONLY"),
+            gate.call("newfstatat", directory, b"file"),
+            gate.call("unlinkat", directory, b"file"),
+            gate.call("open", b"./file", "O_RDONLY"),
+            gate.call("chdir", b".."),
+            gate.call("fstat", directory),  # it is open
+        ]
+        return [result.errno for result in results]
+
+    assert confined(gate, lambda: None, calls) == [*["EACCES"] * 5, ""]
 
 
 def test_a_semaphores_file_in_the_mount_is_a_file_too(gate: MountDoor, name: bytes) -> None:
