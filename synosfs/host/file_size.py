@@ -22,16 +22,18 @@ from synosfs.host import procfs, rights
 
 
 @contextmanager
-def room(pid: int, host_fd: int, size: int, offset: int | None = None) -> Iterator[int]:
+def room(pid: int, host_fd: int, size: int, offset: int | None = None, *, appends: bool | None = None) -> Iterator[int]:
     """How many of ``size`` bytes the process may write at ``offset`` (None: where the file stands); for the length of
-    the body, in which it writes. EFBIG: not one.
+    the body, in which it writes. EFBIG: not one. ``appends``: whether it goes to the end, whatever O_APPEND says.
     """
     limit = _limit(pid) if size else None
     if limit is None or not stat.S_ISREG((status := os.fstat(host_fd)).st_mode):
         yield size
         return
     with _alone(status):
-        if fcntl.fcntl(host_fd, fcntl.F_GETFL) & os.O_APPEND:  # also pwrite appends then: pwrite(2), BUGS
+        if appends is None:
+            appends = bool(fcntl.fcntl(host_fd, fcntl.F_GETFL) & os.O_APPEND)  # pwrite appends too: pwrite(2), BUGS
+        if appends:
             offset = os.fstat(host_fd).st_size
         elif offset is None:
             offset = os.lseek(host_fd, 0, os.SEEK_CUR)
