@@ -7,6 +7,7 @@ and measures its peer, or the state that it is compared with, in turns with ours
 from __future__ import annotations
 
 from calls import batch_getpid, batch_messages, echo, one_call, with_blocked, with_queues
+from data import file_gate, sendfile, splice
 from objects import QUEUES, SEGMENTS, SETS, listing, making, queue_file
 from processes import spawning
 from rows import Benchmark
@@ -27,6 +28,9 @@ BENCHMARKS = (
     Benchmark("shm-posix", shm_posix, ">= 0.97 x native", 0.97),
     Benchmark("shm-sysv", shm_sysv, ">= 1 GB/s or 0.5 x tmpfs", 0.5),
     Benchmark("spawn", spawning, "<= 1.5 x subprocess.run", 1.5),
+    Benchmark("file-gate", file_gate, ">= 0.5 x shared memory", 0.5),
+    Benchmark("splice", splice, "<= 1.0 x cat | cat", 1.0),
+    Benchmark("sendfile", sendfile, "<= 1.1 x cp", 1.1),
     Benchmark("queue-ls", listing(QUEUES), _LISTING, 1.5),
     Benchmark("set-ls", listing(SETS), _LISTING, 1.5),
     Benchmark("segment-ls", listing(SEGMENTS), _LISTING, 1.5),

@@ -9,6 +9,7 @@ Where a limit is in force, writes to one file come one after the other, lest two
 What others write natively to a file that is open with O_APPEND is not held up by that.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -16,22 +17,38 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import c_int, c_uint64, c_void_p
 
 from synosfs.errors import SynosError
 from synosfs.host import procfs, rights
+from synosfs.host.libc import bind, checked, now
+
+_RLIMIT_FSIZE = 1
+_INFINITY = (1 << 64) - 1
+
+
+class _Limit(ctypes.Structure):
+    """``struct rlimit64``."""
+
+    _fields_ = (("soft", c_uint64), ("hard", c_uint64))
+
+
+_prlimit = bind(now, "prlimit", c_int, c_int, c_int, c_void_p, c_void_p)
 
 
 @contextmanager
-def room(pid: int, host_fd: int, size: int, offset: int | None = None) -> Iterator[int]:
+def room(pid: int, host_fd: int, size: int, offset: int | None = None, *, appends: bool | None = None) -> Iterator[int]:
     """How many of ``size`` bytes the process may write at ``offset`` (None: where the file stands); for the length of
-    the body, in which it writes. EFBIG: not one.
+    the body, in which it writes. EFBIG: not one. ``appends``: whether it goes to the end, whatever O_APPEND says.
     """
     limit = _limit(pid) if size else None
     if limit is None or not stat.S_ISREG((status := os.fstat(host_fd)).st_mode):
         yield size
         return
     with _alone(status):
-        if fcntl.fcntl(host_fd, fcntl.F_GETFL) & os.O_APPEND:  # also pwrite appends then: pwrite(2), BUGS
+        if appends is None:
+            appends = bool(fcntl.fcntl(host_fd, fcntl.F_GETFL) & os.O_APPEND)  # pwrite appends too: pwrite(2), BUGS
+        if appends:
             offset = os.fstat(host_fd).st_size
         elif offset is None:
             offset = os.lseek(host_fd, 0, os.SEEK_CUR)
@@ -51,11 +68,21 @@ def check_length(pid: int, host_fd: int, length: int) -> None:
 
 
 def _limit(pid: int) -> int | None:
+    """The soft limit, None: unlimited. By prlimit(2), a tenth of what it takes to read it in /proc; which serves where
+    the ids of the process are not all the daemon's, and the daemon has no CAP_SYS_RESOURCE (EPERM).
+    """
+    found = _Limit()
     try:
         with rights.acting_as_daemon():
-            return procfs.file_size_limit(pid)
+            try:
+                checked(_prlimit(pid, _RLIMIT_FSIZE, None, ctypes.addressof(found)))
+            except SynosError as error:
+                if error.errno != errno.EPERM:
+                    raise ProcessLookupError(pid) from None
+                return procfs.file_size_limit(pid)
     except ProcessLookupError:
         raise SynosError(errno.ESRCH, f"process {pid} has ended") from None
+    return None if found.soft == _INFINITY else int(found.soft)
 
 
 def _too_big(limit: int) -> SynosError:

@@ -44,10 +44,13 @@ _REASONS = {
 
 
 class End(NamedTuple):
-    """One of the two descriptors: how to get at its host descriptor, for one step, and the offset that was given."""
+    """One of the two descriptors: how to get at its host descriptor, for one step, and the offset that was given;
+    whether it may be a file, which RLIMIT_FSIZE limits.
+    """
 
     borrow: Callable[[], AbstractContextManager[int]]
     offset: int | None = None
+    has_size: bool = True
 
     def moved(self, count: int) -> "End":
         return self if self.offset is None else self._replace(offset=self.offset + count)
@@ -99,6 +102,8 @@ class Transfer:
 
     def _moved(self, source: int, target: int) -> int:
         size = min(self._size - self.done, _STEP)
+        if not self.target.has_size:
+            return self._move(source, self.source.offset, target, self.target.offset, size)
         with file_size.room(self._pid, target, size, self.target.offset) as room:
             return self._move(source, self.source.offset, target, self.target.offset, room)
 

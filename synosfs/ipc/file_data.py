@@ -20,6 +20,8 @@ from synosfs.host.errors import explaining
 #: From what a read of the main thread is copied: it makes no more than one at a time.
 _cached = bytearray(1 << 20)
 
+_APPEND, _NOAPPEND = abi.RWF["RWF_APPEND"], abi.RWF["RWF_NOAPPEND"]
+
 _REASONS = {
     errno.EBADF: "the descriptor is not open for this, or is of nothing that this can be done to",
     errno.EINVAL: "an offset, a length or a flag is negative, unaligned for O_DIRECT, or not for this call or file",
@@ -83,7 +85,8 @@ def read_rest_blocking(host_fd: int, begun: bytes, size: int, offset: int = -1) 
 def write_blocking(pid: int, host_fd: int, data: bytes, offset: int = -1, flags: int = 0) -> int:
     """write(2), pwrite(2) or pwritev2(2) for a process, which may make a file as large as its RLIMIT_FSIZE says."""
     at = None if offset < 0 else offset
-    with explaining(_REASONS), file_size.room(pid, host_fd, len(data), at) as room:
+    appends = {_APPEND: True, _NOAPPEND: False}.get(flags & (_APPEND | _NOAPPEND))
+    with explaining(_REASONS), file_size.room(pid, host_fd, len(data), at, appends=appends) as room:
         if offset < 0 and not flags:
             return host_file.write_blocking(host_fd, data[:room])
         return host_file.write_at_blocking(host_fd, data[:room], offset, flags)

@@ -106,6 +106,8 @@ class RecordLocks:
 
     def __init__(self) -> None:
         self._files: dict[_File, _Locks] = {}
+        #: Held while an open file is made for locks: what is slow about it is slow for this process.
+        self._making = threading.Lock()
 
     def __bool__(self) -> bool:
         return bool(self._files)
@@ -133,7 +135,8 @@ class RecordLocks:
                     if not closed:
                         locks.note(absolute)
                 if closed:
-                    raise SynosError(errno.EBADF, "the file was closed meanwhile")
+                    lock.lock_blocking(fd, abi.F_OFD_SETLK, absolute._replace(type=_UNLCK))
+                    raise _closed_meanwhile()
                 if fd != locks.fd:  # another thread of the process has taken an open file that can be written
                     lock.lock_blocking(locks.fd, abi.F_OFD_SETLK, absolute)
         return wanted
@@ -145,8 +148,11 @@ class RecordLocks:
                 raise SynosError(errno.EINVAL)
             absolute = _absolute(host_fd, wanted)
             file = _identity(host_fd)
-            mine = self._files.get(file)
-            fd = os.dup(mine.fd) if mine is not None else _opened_again(host_fd, os.O_RDONLY)
+            with _books:
+                mine = self._files.get(file)
+                fd = -1 if mine is None else os.dup(mine.fd)
+            if fd < 0:
+                fd = _opened_again(host_fd, os.O_RDONLY)
             try:
                 found = lock.lock_blocking(fd, abi.F_OFD_GETLK, absolute)
             finally:
@@ -157,7 +163,10 @@ class RecordLocks:
 
     def closing(self, host_fd: int) -> Callable[[], None]:
         """The process closes a descriptor of the file. What is returned lets go of its locks, in a thread."""
-        return partial(self._close_blocking, os.dup(host_fd))
+        try:
+            return partial(self._close_blocking, os.dup(host_fd))
+        except OSError:  # no descriptor is left: to look at the file here is better than to leave it locked
+            return partial(self._let_go, _identity(host_fd))
 
     def close_blocking(self) -> None:
         """The process has ended."""
@@ -181,13 +190,11 @@ class RecordLocks:
             _holders[file].discard(locks)
             if not _holders[file]:
                 del _holders[file]
-            if locks.users:  # a call waits in it; the last one closes it
-                keep, fds = locks.fd, []
-            else:
-                keep, fds = -1, [locks.fd, *locks.retired]
-        if keep >= 0:
+            waiting = locks.users > 0  # then the last one closes the open file
+            fds = [os.dup(locks.fd)] if waiting else [locks.fd, *locks.retired]
+        if waiting:
             with suppress(OSError):
-                lock.lock_blocking(keep, abi.F_OFD_SETLK, Range(_UNLCK, 0, 0))
+                lock.lock_blocking(fds[0], abi.F_OFD_SETLK, Range(_UNLCK, 0, 0))
         for fd in fds:
             os.close(fd)
 
@@ -208,32 +215,47 @@ class RecordLocks:
                 os.close(fd)
 
     def _found(self, pid: int, file: _File, host_fd: int, access: int) -> _Locks:
-        with _books:
-            locks = self._files.get(file)
-            if locks is not None and (locks.writable or access == os.O_RDONLY):
-                locks.users += 1
-                return locks
-        new = _Locks(pid, file, _opened_again(host_fd, access))
-        with _books:
-            locks = self._files.get(file)
+        with self._making:
+            with _books:
+                locks = self._files.get(file)
+                if locks is not None and (locks.writable or access == os.O_RDONLY):
+                    locks.users += 1
+                    return locks
+            new = _Locks(pid, file, _opened_again(host_fd, access))
             if locks is None:
-                self._files[file] = locks = new
-                _holders.setdefault(file, set()).add(new)
-            elif not locks.writable and new.writable:
-                # There are read locks alone, which do not stand against each other: they can be in both for a moment.
-                for start, end, type in locks.ranges:
-                    with suppress(OSError):
-                        lock.lock_blocking(
-                            new.fd, abi.F_OFD_SETLK, Range(type, start, 0 if end == _END else end - start + 1)
-                        )
-                with suppress(OSError):
-                    lock.lock_blocking(locks.fd, abi.F_OFD_SETLK, Range(_UNLCK, 0, 0))
-                locks.retired.append(locks.fd)
-                locks.fd, locks.writable = new.fd, True
-            else:
+                with _books:
+                    self._files[file] = new
+                    _holders.setdefault(file, set()).add(new)
+                    new.users += 1
+                return new
+            try:
+                _move(locks, new.fd)
+            except OSError:
                 os.close(new.fd)
-            locks.users += 1
+                raise
             return locks
+
+
+def _move(locks: _Locks, fd: int) -> None:
+    """Take another open file, that can be written, for the locks. So far there are read locks alone, which do not stand
+    against each other: they can be in both for a moment. It is not taken if that fails.
+    """
+    with _books:
+        ranges, old = list(locks.ranges), locks.fd
+    for start, end, type in ranges:
+        lock.lock_blocking(fd, abi.F_OFD_SETLK, Range(type, start, 0 if end == _END else end - start + 1))
+    with _books:
+        if locks.closed:
+            raise _closed_meanwhile()
+        locks.retired.append(old)
+        locks.fd, locks.writable = fd, True
+        locks.users += 1  # so that nobody closes the old one
+    with suppress(OSError):
+        lock.lock_blocking(old, abi.F_OFD_SETLK, Range(_UNLCK, 0, 0))
+
+
+def _closed_meanwhile() -> SynosError:
+    return SynosError(errno.EBADF, "a descriptor of the file was closed meanwhile, and with it went the lock")
 
 
 def _with_holder(file: _File, found: Range) -> Range:

@@ -42,6 +42,10 @@ def lock(caller: Caller, fd: int, cmd: int, wanted: Range) -> Answer:
             description,
             lambda host_fd: _answer(cmd, file_lock.open_file_lock_blocking(host_fd, command, wanted)),
         )
+    if description.file_type == "fifo":  # an open file for the locks alone would be a reader, or a writer
+        raise SynosError(
+            errno.EINVAL, f"descriptor {fd} is a FIFO: flock and the F_OFD_ commands lock one, F_SETLK does not"
+        )
     if cmd == abi.F_GETLK:
         return file_call(caller, description, lambda host_fd: _answer(cmd, locks.get_blocking(host_fd, wanted)))
     wait = cmd == abi.F_SETLKW and not caller.nonblock

@@ -11,6 +11,7 @@ from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
 
 _PIPE_FLAGS = abi.O_CLOEXEC | abi.O_NONBLOCK | abi.O_DIRECT
+_SOCKET_TYPES = (abi.SOCK_STREAM, abi.SOCK_DGRAM, abi.SOCK_SEQPACKET)
 _SOCKET_FLAGS = abi.O_CLOEXEC | abi.O_NONBLOCK
 
 
@@ -32,8 +33,14 @@ def sys_pipe2(caller: Caller, flags: int) -> Reply:
 
 def sys_socketpair(caller: Caller, flags: int) -> Reply:
     """AF_UNIX; the type is among the flags, SOCK_STREAM where there is none."""
-    nonblock = flags & abi.O_NONBLOCK
-    pair = sockets.create(flags & ~_SOCKET_FLAGS or abi.SOCK_STREAM, nonblock=bool(nonblock))
+    nonblock, type = flags & abi.O_NONBLOCK, flags & ~_SOCKET_FLAGS or abi.SOCK_STREAM
+    if type not in _SOCKET_TYPES:
+        raise SynosError(
+            errno.EINVAL,
+            f"socketpair takes a type, SOCK_CLOEXEC and SOCK_NONBLOCK, not {flags:#o}; types are SOCK_STREAM,"
+            " SOCK_DGRAM and SOCK_SEQPACKET",
+        )
+    pair = sockets.create(type, nonblock=bool(nonblock))
     one, other = (
         Description(
             "socket", abi.O_RDWR | nonblock, end.fileno(), pipe.identity(end.fileno()), release=_close_socket, thing=end

@@ -74,7 +74,7 @@ def _transfer(
     transfer = Transfer(
         move,
         End(borrowed(caller, reading, abi.O_RDONLY), source[1]),
-        End(borrowed(caller, writing, abi.O_WRONLY), target[1]),
+        End(borrowed(caller, writing, abi.O_WRONLY), target[1], writing.file_type not in (*_PIPES, "socket")),
         size,
         caller.process.pid,
         once=once,

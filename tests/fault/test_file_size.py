@@ -76,6 +76,35 @@ def test_ftruncate_grows_a_file_up_to_the_limit_and_shrinks_any(door: Door, tmp_
     assert limited(door, truncated) == ["EFBIG", 0, "EFBIG", 0, "EFBIG", 0]
 
 
+def test_the_limit_holds_for_vectors_room_and_copies(door: Door, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"x" * 100)
+
+    def opened(name: str, at: int) -> int:
+        fd = door.ok("open", bytes(tmp_path / name), "O_CREAT|O_RDWR", "0600").ret
+        door.ok("lseek", fd, at, "SEEK_SET")
+        return fd
+
+    def calls() -> list[Result]:
+        source, ends = opened("source", 0), door.ok("pipe2", "0").results
+        door.ok("write", ends["write"], b"y" * 50)
+        vectors = opened("vectors", NEAR)
+        made = [door.call("writev", vectors, b"12345", b"6789ab"), door.call("writev", vectors, b"x")]
+        made += [door.call("pwritev2", vectors, b"x", offset=0, flags="RWF_APPEND")]
+        for length in (LIMIT, LIMIT + 1):
+            made.append(door.call("fallocate", opened("room", 0), 0, 0, length))
+        made.append(door.call("fallocate", opened("room", 0), "FALLOC_FL_KEEP_SIZE", 0, LIMIT + 4096))
+        spliced = opened("spliced", NEAR)
+        made += [door.call("splice", ends["read"], spliced, 50) for _ in range(2)]
+        sent = opened("sent", NEAR)
+        made += [door.call("sendfile", sent, source, 50, offset=0) for _ in range(2)]
+        copied = opened("copied", 0)
+        made += [door.call("copy_file_range", source, copied, 50, off_in=0, off_out=at) for at in (NEAR, LIMIT)]
+        return made
+
+    expected = [10, "EFBIG", "EFBIG", 0, "EFBIG", 0, 10, "EFBIG", 10, "EFBIG", 10, "EFBIG"]
+    assert limited(door, calls) == expected
+
+
 def test_the_limit_holds_for_posix_memory(door: Door, name: bytes) -> None:
     def calls() -> list[Result]:
         fd = door.ok("shm_open", name, "O_CREAT|O_RDWR", "0600").ret
