@@ -87,6 +87,14 @@ def _at_once(description: Description, call: Callable[[], Any]) -> Answer:
     return answer
 
 
+def _is_nonblock(description: Description) -> bool:
+    """Whether the user asked for O_NONBLOCK: who else has the open file may have changed it."""
+    if description.shared and description.file_type not in _NONBLOCK_IS_OURS:
+        now = pipe.status_flags(description.host_fd) & abi.O_NONBLOCK
+        description.flags = description.flags & ~abi.O_NONBLOCK | now
+    return bool(description.flags & abi.O_NONBLOCK)
+
+
 def _read_stream(caller: Caller, description: Description, size: int) -> Answer:
     host_fd = description.host_fd
     read = (
@@ -98,7 +106,7 @@ def _read_stream(caller: Caller, description: Description, size: int) -> Answer:
     def attempt() -> Reply:
         return data_reply(read(min(size, MAX_DATA)))
 
-    if description.flags & abi.O_NONBLOCK:
+    if _is_nonblock(description):
         return _at_once(description, attempt)
     return WhenReady(attempt, host_fd, writable=False, on_avatar=description.apart, description=description)
 
@@ -109,7 +117,7 @@ def _write_stream(caller: Caller, description: Description, data: bytes) -> Answ
     write = (
         partial(sockets.send, description.thing) if description.file_type == "socket" else partial(pipe.write, host_fd)
     )
-    if description.flags & abi.O_NONBLOCK or caller.nonblock:
+    if _is_nonblock(description) or caller.nonblock:
         return _at_once(description, lambda: write(data))
     rest = memoryview(data)
 
@@ -211,16 +219,19 @@ def _counter_call(
     at_once: Callable[[int], Any],
     blocking: Callable[[int], Any],
     give_back: Callable[[Any], object] | None = None,
+    *,
+    writes: bool = False,
 ) -> Answer:
     """A call that may wait: in the host, in a thread; ``at_once`` is the same for the main thread, and raises."""
-    if description.flags & abi.O_NONBLOCK:
-        return at_once(description.host_fd)  # type: ignore[no-any-return]
-    try:
-        if description.is_free:
-            return counter.at_once(description.host_fd, at_once)  # type: ignore[no-any-return]
-    except WouldBlock:
-        pass
-    if caller.nonblock:
+    if not description.shared:  # else a program may make it wait, at any moment
+        if description.flags & abi.O_NONBLOCK:
+            return at_once(description.host_fd)  # type: ignore[no-any-return]
+        try:
+            if description.is_free:
+                return counter.at_once(description.host_fd, at_once)  # type: ignore[no-any-return]
+        except WouldBlock:
+            pass
+    if caller.nonblock and not (description.shared and pipe.is_ready(description.host_fd, writable=writes)):
         raise _would_wait(description)
     return OnAvatar(partial(blocking, description.host_fd), give_back=give_back, description=description)
 
@@ -245,7 +256,9 @@ def _read_counter(caller: Caller, description: Description, size: int) -> Answer
 
 
 def _write_counter(caller: Caller, description: Description, data: bytes) -> Answer:
-    return _counter_call(caller, description, lambda fd: pipe.write(fd, data), lambda fd: pipe.write_blocking(fd, data))
+    return _counter_call(
+        caller, description, lambda fd: pipe.write(fd, data), lambda fd: pipe.write_blocking(fd, data), writes=True
+    )
 
 
 # --- message queues ---

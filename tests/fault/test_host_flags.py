@@ -216,6 +216,26 @@ async def test_a_shared_counter_still_waits(kernel: Kernel) -> None:
     await opened.call("close", fd)
 
 
+async def test_a_program_that_makes_a_shared_thing_wait_holds_up_nobody_else(kernel: Kernel) -> None:
+    opened = Opened(kernel)
+    for request in (
+        ("eventfd2", 0, "EFD_NONBLOCK"),
+        ("timerfd_create", 1, "TFD_NONBLOCK"),
+        ("socketpair", "SOCK_NONBLOCK"),
+    ):
+        reply = await opened.call(*request)
+        fd = reply.results.get("first", reply.ret)
+        given = await opened.given(fd)
+        os.set_blocking(given, True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opened.call, "read", fd, 8)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await opened.call("getpid")
+            nursery.cancel_scope.cancel()
+        os.close(given)
+    await opened.call("close_range", 3, 1023)
+
+
 async def test_what_a_program_has_no_use_for_it_is_not_given(kernel: Kernel) -> None:
     opened = Opened(kernel)
     assert FILE_TYPES["standard"].for_program(opened[0]) is None
