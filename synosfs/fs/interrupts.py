@@ -17,7 +17,7 @@ import errno
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import ClassVar
@@ -27,6 +27,7 @@ import trio
 from synosfs.errors import SynosError
 from synosfs.host import procfs
 from synosfs.mountpoint import sees
+from synosfs.slices import SLICE_NS
 from synosfs.syscall_gate.parking import Parked, Parking
 
 #: When to look, in seconds after a notice: the caller may not have fallen asleep again at the first look. Where a look
@@ -121,10 +122,15 @@ class InterruptWatch:
             elif state == "elsewhere" or (last and state == "running"):
                 strangers.append(parked)
         if strangers:
-            for tid, inode in _threads_in_fuse():
-                if _state(tid) == "interrupted":
-                    for parked in _calls_of(tid, inode, strangers):
-                        _end(parked)
+            calls = _Calls(strangers)
+            for found in _threads_in_fuse():
+                if time.perf_counter() - began > SLICE_NS / 1e9:
+                    await trio.sleep((time.perf_counter() - began) / _SHARE)
+                    began = time.perf_counter()
+                if found is not None and _state(found[0]) == "interrupted":
+                    for parked in calls.of(*found):
+                        if parked in self._parking:  # still
+                            _end(parked)
 
 
 def shown_inode(inode: int) -> int:
@@ -134,14 +140,26 @@ def shown_inode(inode: int) -> int:
     return inode >> SESSION_BITS or inode
 
 
-def _calls_of(tid: int, inode: int, strangers: list[Parked]) -> list[Parked]:
-    """Those of the parked calls that the thread may be waiting for, in a file that shows this number."""
-    own = [parked for parked in strangers if _waiter(parked).inode == inode]
-    if own:
-        return own
-    sharing = [parked for parked in strangers if shown_inode(_waiter(parked).inode) == inode]
-    ancestors = set(procfs.ancestors(tid))
-    return [parked for parked in sharing if parked.caller.process.pid in ancestors] or sharing
+class _Calls:
+    """Parked calls, by the numbers of the files that they were made in: there may be thousands of each."""
+
+    def __init__(self, calls: list[Parked]) -> None:
+        self._by_inode: defaultdict[int, list[Parked]] = defaultdict(list)
+        self._sharing: defaultdict[int, list[Parked]] = defaultdict(list)
+        for parked in calls:
+            inode = _waiter(parked).inode
+            self._by_inode[inode].append(parked)
+            self._sharing[shown_inode(inode)].append(parked)
+
+    def of(self, tid: int, inode: int) -> list[Parked]:
+        """Those that the thread may be waiting for, in a file that shows this number."""
+        if own := self._by_inode.get(inode):
+            return own
+        sharing = self._sharing.get(inode, [])
+        if len(sharing) < 2:
+            return sharing
+        ancestors = set(procfs.ancestors(tid))
+        return [parked for parked in sharing if parked.caller.process.pid in ancestors] or sharing
 
 
 def _end(parked: Parked) -> None:
@@ -170,8 +188,8 @@ def _state(tid: int, seen: bool = False) -> str:
     return "interrupted" if state == "D" else "waiting"
 
 
-def _threads_in_fuse() -> Iterator[tuple[int, int]]:
-    """The threads that wait in FUSE, with the inode number of the file that they read or write."""
+def _threads_in_fuse() -> Iterator[tuple[int, int] | None]:
+    """The threads that wait in FUSE, with the inode number of the file that they read or write; None for each other."""
     try:
         processes = [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -182,5 +200,5 @@ def _threads_in_fuse() -> Iterator[tuple[int, int]]:
         except OSError:
             continue  # it ended meanwhile
         for tid in tids:
-            if procfs.waits_for_fuse(tid) and (inode := procfs.inode_in_use(tid)) is not None:
-                yield tid, inode
+            inode = procfs.inode_in_use(tid) if procfs.waits_for_fuse(tid) else None
+            yield None if inode is None else (tid, inode)

@@ -11,7 +11,7 @@ from errno import EFAULT, EIO
 from synosfs.errors import SynosError
 from synosfs.fs.node import Attributes, Handle, Node, Who
 from synosfs.fs.session import open_caller
-from synosfs.fs.tables import columns
+from synosfs.fs.tables import Table
 from synosfs.host import abi
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
@@ -68,9 +68,9 @@ def _as_file(error: SynosError) -> SynosError:
     return SynosError(EIO, error.message) if error.errno == EFAULT else error
 
 
-def attachments_text(_kernel: Kernel, process: Process) -> str:
+def attachments_table(_kernel: Kernel, process: Process) -> Table:
     """``attach``: a line an attachment, by address; the size in bytes."""
-    rows = [
+    rows = (
         (
             f"{attachment.address:#x}",
             attachment.memory.shmid,
@@ -78,5 +78,5 @@ def attachments_text(_kernel: Kernel, process: Process) -> str:
             "|".join(name for name, bit in _FLAGS.items() if attachment.flags & bit) or "-",
         )
         for attachment in process.address_space
-    ]
-    return columns(("address", "shmid", "size", "flags"), rows)
+    )
+    return Table(("address", "shmid", "size", "flags"), rows)

@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
 from synosfs.process.accounts import Accounts
+from synosfs.slices import SLICE_NS
 from synosfs.syscall_gate.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -318,6 +320,7 @@ class Operations(pyfuse3.Operations):
     @_boundary
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._directories[fh]
+        until_ns = time.perf_counter_ns() + SLICE_NS
         keep = listing.directory.keeps_names
         for position, (name, node) in listing.since(start_id):
             try:
@@ -332,6 +335,8 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
                 self._inodes.forget([(entry.st_ino, 1)])
                 return
+            if time.perf_counter_ns() > until_ns:
+                return  # it asks again
 
     @_boundary
     def releasedir(self, fh: int) -> None:

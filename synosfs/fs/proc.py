@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from errno import ENOENT, ESRCH
 
 from synosfs.errors import SynosError, printable
-from synosfs.fs.descriptors import Descriptors, records_text
-from synosfs.fs.memory import MemoryFile, attachments_text
+from synosfs.fs.descriptors import Descriptors, records_table
+from synosfs.fs.memory import MemoryFile, attachments_table
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
 from synosfs.fs.session import look_into
 from synosfs.fs.syscall_file import ProcessSyscallFile
-from synosfs.fs.tables import columns
+from synosfs.fs.tables import Table, table
 from synosfs.host import credentials, procfs
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
+from synosfs.slices import Slices
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class ProcessFile(Node):
 
     kernel: Kernel
     process: Process
-    render: Callable[[Kernel, Process], str]
+    render: "Render"
     mode: int
 
     def attributes(self, who: Who) -> Attributes:
@@ -116,9 +117,15 @@ class ProcessFile(Node):
         if not self.mode & 0o004:
             look_into(self.kernel, self.process, who)
         try:
-            return Snapshot(self.render(self.kernel, self.process))
+            text = self.render(self.kernel, self.process)
+            if isinstance(text, Table):
+                text = await table(*text, Slices(self.kernel.accounts.of(who.uid).line))
+            return Snapshot(text)
         except (FileNotFoundError, ProcessLookupError):
             raise SynosError(ESRCH, f"process {self.process.pid} has ended") from None
+
+
+Render = Callable[[Kernel, Process], str | Table]
 
 
 def _status(kernel: Kernel, process: Process) -> str:
@@ -140,24 +147,24 @@ def _status(kernel: Kernel, process: Process) -> str:
     return "".join(f"{name}:\t{value}\n" for name, value in fields.items())
 
 
-def _blocked(kernel: Kernel, process: Process) -> str:
+def _blocked(kernel: Kernel, process: Process) -> Table:
     now = time.monotonic()
-    rows = [
+    own = [parked for parked in kernel.parking if parked.caller.process is process]
+    rows = (
         (parked.caller.tid, f"{now - parked.since:.3f}", parked.what)
-        for parked in sorted(kernel.parking, key=lambda parked: parked.since)
-        if parked.caller.process is process
-    ]
-    return columns(("tid", "seconds", "call"), rows)
+        for parked in sorted(own, key=lambda parked: parked.since)
+    )
+    return Table(("tid", "seconds", "call"), rows)
 
 
 def _stats(_kernel: Kernel, process: Process) -> str:
     return f"calls {process.calls}\nerrors {process.errors}\n"
 
 
-def _undo(kernel: Kernel, process: Process) -> str:
+def _undo(kernel: Kernel, process: Process) -> Table:
     """What the end of the process will add to semaphores; see ``ipc.undo`` for what this cannot know."""
-    entries = [entry for entry in kernel.ipc.undo.of(process) if _is_set(entry[0])]
-    return columns(("semid", "num", "adjustment"), entries)
+    entries = (entry for entry in kernel.ipc.undo.of(process) if _is_set(entry[0]))
+    return Table(("semid", "num", "adjustment"), entries)
 
 
 def _is_set(semid: int) -> bool:
@@ -169,11 +176,11 @@ def _is_set(semid: int) -> bool:
 
 
 #: Each file's text and mode; what a process says in its calls is for its owner.
-_FILES: dict[str, tuple[Callable[[Kernel, Process], str], int]] = {
+_FILES: dict[str, tuple[Render, int]] = {
     "status": (_status, 0o444),
     "blocked": (_blocked, 0o400),
-    "attach": (attachments_text, 0o400),
-    "fds": (records_text, 0o400),
+    "attach": (attachments_table, 0o400),
+    "fds": (records_table, 0o400),
     "stats": (_stats, 0o444),
     "undo": (_undo, 0o400),
 }
