@@ -42,7 +42,8 @@ ROOMS = {
     "mountpoint": room("errors options host.arch", "os pathlib select shutil signal subprocess threading time"),
     "host": room(
         "errors",
-        "ctypes os pathlib select signal threading time fcntl mmap termios socket subprocess posix_ipc trio outcome",
+        "ctypes os pathlib select signal threading time fcntl mmap termios socket subprocess posix_ipc trio outcome"
+        " _thread",
     ),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
     "ipc": room("errors host", "os select fcntl termios socket threading time msgspec trio"),
@@ -54,7 +55,7 @@ ROOMS = {
     "syscall_gate.caller": room("errors ipc process host.confinement host.credentials host.pidfd host.usernamespace"),
     "syscall_gate.dispatch": room("slices errors ipc process host.rights", "time"),
     "syscall_gate.file_types": room("errors ipc process host.abi host.path"),
-    "syscall_gate.kinds": room("errors ipc host.abi process.descriptors"),
+    "syscall_gate.kinds": room("errors ipc host.abi process.descriptors", "msgspec"),
     "syscall_gate.parking": room(
         "slices errors process host.rights host.credentials host.thread", "threading time trio"
     ),
@@ -68,11 +69,11 @@ ROOMS = {
         "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
         "os time trio",
     ),
-    "fs.interrupts": room("errors syscall_gate mountpoint host.procfs", "os time trio"),
+    "fs.interrupts": room("slices errors syscall_gate mountpoint host.procfs", "os time trio"),
     "fs.proc": room("slices errors ipc process kernel host.credentials host.procfs", "time"),
     "fs.entries": room("process.accounts", "time pyfuse3"),
     "fs.boundary": room("errors kernel", "pyfuse3"),
-    "fs.operations": room("errors ipc syscall_gate kernel", "os time trio pyfuse3"),
+    "fs.operations": room("slices errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("errors", "os select time trio pyfuse3"),
     "mount": room(
         "slices errors options mountpoint kernel fs host process.accounts syscall_gate",

@@ -135,7 +135,10 @@ def _child(user: int, run: Callable[[_Sender], None]) -> _Child:
         os.close(hears)
         return _Child(pid, heard, told)
     try:
-        os.setpgid(0, 0)
+        if user == ATTACKER:
+            os.setsid()  # as who has logged in elsewhere: the host's scheduler shares by sessions
+        else:
+            os.setpgid(0, 0)
         os.close(heard)
         os.close(told)
         os.setgroups([])

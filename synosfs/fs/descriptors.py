@@ -15,7 +15,7 @@ from errno import ENOENT
 from synosfs.errors import SynosError
 from synosfs.fs.node import Attributes, Node, Who, no_such
 from synosfs.fs.session import look_into
-from synosfs.fs.tables import columns
+from synosfs.fs.tables import Table
 from synosfs.kernel import Kernel
 from synosfs.process.descriptors import Description
 from synosfs.process.table import Process
@@ -75,11 +75,11 @@ class Descriptors(Node):
             yield str(record.fd_number), DescriptorLink(self.kernel, self.process, record.fd_number)
 
 
-def records_text(_kernel: Kernel, process: Process) -> str:
+def records_table(_kernel: Kernel, process: Process) -> Table:
     """``fds``: a FileDescriptor a line; an empty field is shown as -."""
     header = ("fd_number", "file_type", "permissions", "offset", "ipc_id", "path", "close_on_exec")
     table = process.seen_descriptors()
-    rows = [
+    rows = (
         (
             record.fd_number,
             record.file_type,
@@ -90,5 +90,5 @@ def records_text(_kernel: Kernel, process: Process) -> str:
             "yes" if table.close_on_exec(record.fd_number) else "no",
         )
         for record in table
-    ]
-    return columns(header, rows)
+    )
+    return Table(header, rows)

@@ -5,14 +5,14 @@ write that reaches one is short. Its size is 0, so that what copies trees leaves
 """
 
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from errno import EFAULT, EIO
 
 from synosfs.errors import SynosError, WouldBlock
 from synosfs.fs.node import Attributes, Handle, Node, Who
 from synosfs.fs.session import open_caller
-from synosfs.fs.tables import Row
+from synosfs.fs.tables import Table
 from synosfs.host import abi
 from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
@@ -90,7 +90,7 @@ def _as_file(error: SynosError) -> SynosError:
     return SynosError(EIO, error.message) if error.errno == EFAULT else error
 
 
-def attachments(_kernel: Kernel, process: Process) -> tuple[tuple[str, ...], Iterable[Row]]:
+def attachments_table(_kernel: Kernel, process: Process) -> Table:
     """``attach``: a line an attachment, by address; the size in bytes."""
     rows = (
         (
@@ -101,4 +101,4 @@ def attachments(_kernel: Kernel, process: Process) -> tuple[tuple[str, ...], Ite
         )
         for attachment in process.address_space
     )
-    return ("address", "shmid", "size", "flags"), rows
+    return Table(("address", "shmid", "size", "flags"), rows)

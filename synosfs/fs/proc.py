@@ -8,20 +8,17 @@ from dataclasses import dataclass
 from errno import ENOENT, ESRCH
 
 from synosfs.errors import SynosError, printable
-from synosfs.fs.descriptors import Descriptors, records_text
-from synosfs.fs.memory import MemoryFile, attachments
+from synosfs.fs.descriptors import Descriptors, records_table
+from synosfs.fs.memory import MemoryFile, attachments_table
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
 from synosfs.fs.session import look_into
 from synosfs.fs.syscall_file import ProcessSyscallFile
-from synosfs.fs.tables import Row, table
+from synosfs.fs.tables import Table, table
 from synosfs.host import credentials, procfs
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.kernel import Kernel
 from synosfs.process.table import Process
 from synosfs.slices import Slices
-
-#: The header of a table that may be long, and its rows.
-Table = tuple[tuple[str, ...], Iterable[Row]]
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ class ProcessFile(Node):
 
     kernel: Kernel
     process: Process
-    render: Callable[[Kernel, Process], str | Table]
+    render: "Render"
     mode: int
 
     def attributes(self, who: Who) -> Attributes:
@@ -144,14 +141,17 @@ class ProcessFile(Node):
             raise no_such(str(process.pid))
         try:
             text = self.render(self.kernel, process)
-            shown = Snapshot(
-                text if isinstance(text, str) else await table(*text, Slices(self.kernel.accounts.of(who.uid).line))
-            )
+            if isinstance(text, Table):
+                text = await table(*text, Slices(self.kernel.accounts.of(who.uid).line))
+            shown = Snapshot(text)
         except (FileNotFoundError, ProcessLookupError):
             shown = None
         if shown is None or not process.has_its_pid:  # else its pid was its own when the text was made
             raise SynosError(ESRCH, f"process {process.pid} has ended")
         return shown
+
+
+Render = Callable[[Kernel, Process], str | Table]
 
 
 def _status(kernel: Kernel, process: Process) -> str:
@@ -175,12 +175,12 @@ def _status(kernel: Kernel, process: Process) -> str:
 
 def _blocked(kernel: Kernel, process: Process) -> Table:
     now = time.monotonic()
-    rows = [
+    own = [parked for parked in kernel.parking if parked.caller.process is process]
+    rows = (
         (parked.caller.tid, f"{now - parked.since:.3f}", parked.what)
-        for parked in sorted(kernel.parking, key=lambda parked: parked.since)
-        if parked.caller.process is process
-    ]
-    return ("tid", "seconds", "call"), rows
+        for parked in sorted(own, key=lambda parked: parked.since)
+    )
+    return Table(("tid", "seconds", "call"), rows)
 
 
 def _stats(_kernel: Kernel, process: Process) -> str:
@@ -195,7 +195,8 @@ def _children(_kernel: Kernel, process: Process) -> str:
 def _undo(kernel: Kernel, process: Process) -> Table:
     """What the end of the process will add to semaphores; see ``ipc.undo`` for what this cannot know."""
     is_set = functools.cache(_is_set)
-    return ("semid", "num", "adjustment"), (entry for entry in kernel.ipc.undo.of(process) if is_set(entry[0]))
+    entries = (entry for entry in kernel.ipc.undo.of(process) if is_set(entry[0]))
+    return Table(("semid", "num", "adjustment"), entries)
 
 
 def _is_set(semid: int) -> bool:
@@ -207,11 +208,11 @@ def _is_set(semid: int) -> bool:
 
 
 #: Each file's text and mode; what a process says in its calls is for its owner.
-_FILES: dict[str, tuple[Callable[[Kernel, Process], str | Table], int]] = {
+_FILES: dict[str, tuple[Render, int]] = {
     "status": (_status, 0o444),
     "blocked": (_blocked, 0o400),
-    "attach": (attachments, 0o400),
-    "fds": (records_text, 0o400),
+    "attach": (attachments_table, 0o400),
+    "fds": (records_table, 0o400),
     "stats": (_stats, 0o444),
     "children": (_children, 0o444),
     "undo": (_undo, 0o400),

@@ -7,6 +7,7 @@ dies; an operation with flags has these alone (``0:-1:0`` is for good). A file m
 semaphore with the value 0, as semget(2) makes it; ``create`` in ``ctl`` makes others.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL
@@ -78,9 +79,10 @@ class SetFile(Node):
         if who.uid and not owner and status.mode & 0o444 != 0o444:
             return 0
         try:
-            return len(_text(SemaphoreSet(self.semid).values(status.nsems)))
+            values = SemaphoreSet(self.semid).values(status.nsems)
         except SynosError:
             return 0
+        return sum(map(_length, values)) + len(values)
 
 
 class _Values(Handle):
@@ -121,7 +123,12 @@ class _Operations(LineHandle):
 
 
 def _text(values: list[int]) -> bytes:
-    return (" ".join(map(str, values)) + "\n").encode()
+    return b" ".join(map(_written, values)) + b"\n"
+
+
+# There can be tens of thousands, and most often they are few different ones.
+_written = functools.lru_cache(4096)(b"%d".__mod__)
+_length = functools.lru_cache(4096)(lambda value: len(str(value)))
 
 
 def _file(kernel: Kernel, semid: int, selection: str | None, seen: sysv.Seen) -> Node:

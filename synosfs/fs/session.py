@@ -14,6 +14,7 @@ piece of a write is taken for one: a piece behind one of full size, unless repli
 import errno
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from synosfs.errors import SynosError
 from synosfs.fs.interrupts import Waiter
@@ -48,6 +49,9 @@ def look_into(kernel: Kernel, process: Process, who: Who) -> None:
     """
     kernel.look_into(process, who.pid, credentials_of(who))
 
+
+#: So many requests are let go of in a row.
+_HANDFUL = 512
 
 #: What a session holds up to so many bytes is not charged.
 _FREE = 4096
@@ -154,6 +158,7 @@ class Session(Handle):
                 pieces.append(piece)
                 if turn.is_due():
                     await turn.let_others_in()
+            await self._let_go(record.requests, replies)
             count += 1
             if count == 2:
                 answer = bytearray(answer)  # and not a list: joining a hundred thousand takes long
@@ -168,6 +173,14 @@ class Session(Handle):
         if self._readable:
             self._keep(answer)
         return failed if count == 1 else None
+
+    async def _let_go(self, *lists: list[Any]) -> None:
+        """Of the requests and replies of a batch: 65,536 of them take long to go."""
+        for each in lists:
+            while len(each) > _HANDFUL:
+                del each[-_HANDFUL:]
+                if self._turn.is_due():
+                    await self._turn.let_others_in()
 
     def _hold_answers(self, size: int) -> None:
         """The answers of this write hold so much by now. When that is too much, no more of it is run."""

@@ -4,11 +4,20 @@ There can be tens of thousands of objects, so ``table`` lets others in after eac
 tables that are short.
 """
 
+from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from synosfs.slices import Slices
 
 Row = tuple[object, ...]
+
+
+class Table(NamedTuple):
+    """What ``table`` makes a text of."""
+
+    header: tuple[str, ...]
+    rows: Iterable[Row]
 
 
 def columns(header: tuple[str, ...], rows: Iterable[Row]) -> str:
@@ -20,15 +29,15 @@ def columns(header: tuple[str, ...], rows: Iterable[Row]) -> str:
 
 async def table(header: tuple[str, ...], rows: Iterable[Row], slices: Slices) -> str:
     """The text of a table of any length; ``rows`` are taken one by one."""
-    lines, widths = [header], list(map(len, header))
+    lines, widths = deque([header]), list(map(len, header))
     for row in rows:
         line = tuple(map(str, row))
         widths = list(map(max, widths, map(len, line)))
         lines.append(line)
         await slices.pause()
     text = []
-    for line in lines:
-        text.append(_line(line, widths))
+    while lines:  # each goes when it has been used: all together would take long
+        text.append(_line(lines.popleft(), widths))
         await slices.pause()
     return "".join(text)
 

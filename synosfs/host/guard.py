@@ -52,7 +52,7 @@ def guarded(function: Callable[..., int], name: str) -> Callable[..., int]:
 
 
 def _is_main() -> bool:
-    return _serving.is_set() and threading.current_thread() is threading.main_thread()
+    return _serving.is_set() and threading.get_ident() == threading.main_thread().ident
 
 
 def _look_at(event: str, arguments: tuple[Any, ...]) -> None:

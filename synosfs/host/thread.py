@@ -10,11 +10,11 @@ A host call that sleeps in the kernel cannot be awaited; it gets a thread, and t
 It does not know what the calls are, nor whose they are beyond the credentials that each one runs with.
 """
 
+import _thread
 import contextlib
 import errno
 import queue
 import signal
-import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -73,18 +73,17 @@ class _Worker:
     def __init__(self, pool: "ThreadPool") -> None:
         self._pool = pool
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=pool.name, daemon=True)
+        self._ident = 0
         self._token = trio.lowlevel.current_trio_token()
 
     def start(self) -> None:
-        self._thread.start()
+        self._ident = start_thread(self._run)
 
     def submit(self, job: "_Job[object] | None") -> None:
         self._jobs.put(job)
 
     def interrupt(self) -> None:
-        assert self._thread.ident is not None
-        signal.pthread_kill(self._thread.ident, _INTERRUPT)
+        signal.pthread_kill(self._ident, _INTERRUPT)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -132,7 +131,7 @@ class ThreadPool:
 
     async def _start_worker(self) -> _Worker:
         worker = _Worker(self)
-        start_thread(worker.start)
+        worker.start()
         return worker
 
     def idle_again(self, worker: _Worker) -> None:
@@ -144,18 +143,21 @@ class ThreadPool:
             self._idle.append(worker)
 
 
-def start_thread(start: Callable[[], None]) -> None:
-    """Start a thread with a small stack. EAGAIN when the host has no more threads for us."""
-    previous = threading.stack_size(_STACK_BYTES)
+def start_thread(run: Callable[[], object]) -> int:
+    """Start a thread with a small stack, and return its identity. EAGAIN when the host has no more threads for us.
+
+    ``threading.Thread`` would wait until the thread runs, which may be long where many do.
+    """
+    previous = _thread.stack_size(_STACK_BYTES)
     try:
-        start()
+        return _thread.start_new_thread(run, ())
     except RuntimeError as error:
         raise SynosError(
             errno.EAGAIN,
             "no more threads for blocked calls; free some, or raise the daemon's process limit (ulimit -u)",
         ) from error
     finally:
-        threading.stack_size(previous)
+        _thread.stack_size(previous)
 
 
 def run_apart(call: Callable[[], object]) -> trio.Event:
@@ -176,7 +178,7 @@ def run_apart(call: Callable[[], object]) -> trio.Event:
 def leave_apart(call: Callable[[], object]) -> None:
     """As ``run_apart``, from any thread, where nobody waits for the end."""
     try:
-        start_thread(threading.Thread(target=call, name="apart", daemon=True).start)
+        start_thread(call)
     except SynosError:  # no more threads: late is better than never
         call()
 

@@ -9,7 +9,6 @@ The leader itself never blocks in a host call: it must be free to start the next
 
 import errno
 import queue
-import threading
 from collections.abc import Callable
 
 import outcome
@@ -27,8 +26,7 @@ class Avatar(ThreadPool):
         super().__init__(name)
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._refusal: SynosError | None = None
-        self._leader = threading.Thread(target=self._lead, name=f"{name}-leader", daemon=True)
-        start_thread(self._leader.start)
+        start_thread(self._lead)
 
     def close(self) -> None:
         super().close()
@@ -43,9 +41,7 @@ class Avatar(ThreadPool):
         result: list[outcome.Maybe[None]] = []
 
         def start() -> None:
-            result.append(
-                outcome.Error(self._refusal) if self._refusal else outcome.capture(start_thread, worker.start)
-            )
+            result.append(outcome.Error(self._refusal) if self._refusal else outcome.capture(worker.start))
             token.run_sync_soon(started.set)
 
         self._orders.put(start)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from errno import E2BIG, EINVAL
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from synosfs.errors import SynosError, excerpt, shown
 from synosfs.host import abi
@@ -62,7 +64,7 @@ def parse_int(value: Any) -> int:
     if type(value) is int:
         return value
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
+        value = value[: _MOST_DIGITS + 1].decode("utf-8", "replace")
     if not isinstance(value, str):
         raise BadArgument(f"wants a number, not {shown(value)}")
     # int() would take blanks, underscores, 0o7 and other scripts' digits.
@@ -178,42 +180,39 @@ _ADDRESS = _named_number({"NULL": 0, "none": 0}, bits=64, wrap=True)
 
 def _polled(value: Any) -> list[tuple[str, int]]:
     """Things to poll, each ``what[:events]`` or a pair of these; input is waited for when no events are given."""
-    items = [_hashable(item) for item in (value if isinstance(value, list) else [value])]
-    known = dict.fromkeys(items)  # one thing may be named ten thousand times
+    things = value if isinstance(value, list) else [value]
+    if len(things) > _MOST_NAMED:
+        raise SynosError(EINVAL, f"poll: {len(things)} things are more than {_MOST_NAMED}")
+    items = [(*item,) if type(item) is list else item for item in things]
+    try:
+        known = dict.fromkeys(items)  # one thing may be named ten thousand times
+    except TypeError:
+        raise BadArgument("wants things such as msgq/0:POLLIN, or pairs of a thing and its events") from None
     if len(known) > _MOST_POLLED:
         raise SynosError(EINVAL, f"poll: {len(known)} different things are more than {_MOST_POLLED}")
     meant = {item: _one_polled(item) for item in known}
     return [meant[item] for item in items]
 
 
-def _hashable(item: Any) -> Any:
-    if type(item) is list and len(item) == 2 and type(item[0]) is str and type(item[1]) in (str, int):
-        return (*item,)
-    return item if isinstance(item, str | bytes) else _Unlike(item)
-
-
-class _Unlike:
-    """Something that is looked at by itself."""
-
-    def __init__(self, item: Any) -> None:
-        self.item = item
-
-
 def _one_polled(item: Any) -> tuple[str, int]:
-    item = item.item if isinstance(item, _Unlike) else item
-    if isinstance(item, list | tuple) and len(item) == 2:
+    if isinstance(item, tuple):
+        if len(item) != 2:
+            raise BadArgument(f"wants pairs of a thing and its events, not {shown([*item])}")
         what, events = item
     else:
         what, _, events = _data(str(item) if isinstance(item, int) else item).partition(b":")
     text = what.decode("utf-8", "replace") if isinstance(what, bytes) else str(what)
-    return text, _EVENT_FLAGS(events) if events else abi.POLL_EVENTS["POLLIN"]
+    if not events:
+        return text, abi.POLL_EVENTS["POLLIN"]
+    return text, _events(events) if isinstance(events, str | bytes) else _EVENT_FLAGS(events)
 
 
-#: So many different things can be named: each may be with other events than it was before.
-_MOST_POLLED = 2 * MOST_DESCRIPTORS
+#: So many things can be named, and so many different ones: each may be with other events than before.
+_MOST_NAMED, _MOST_POLLED = 10_000, 2 * MOST_DESCRIPTORS
 
 
 _EVENT_FLAGS = _flags(abi.POLL_EVENTS)
+_events = functools.lru_cache(256)(_EVENT_FLAGS)
 
 
 def semaphore_operation(value: Any, flags: Any = 0) -> Operation:
@@ -232,8 +231,8 @@ def semaphore_operation(value: Any, flags: Any = 0) -> Operation:
 def _split(value: Any, separator: str) -> Any:
     """The parts of a word; what is no word stays as it is."""
     if isinstance(value, bytes):
-        return value.split(separator.encode())
-    return value.split(separator) if isinstance(value, str) else value
+        return value.split(separator.encode(), _MOST_VALUES)
+    return value.split(separator, _MOST_VALUES) if isinstance(value, str) else value
 
 
 def _semaphore_operations(value: Any) -> list[Operation]:
@@ -244,20 +243,27 @@ def _semaphore_operations(value: Any) -> list[Operation]:
     return [semaphore_operation(item) for item in value]
 
 
-#: Numbers of which none is octal or too long, as semaphores have them.
-_DECIMALS = re.compile(rb"(?:0|[1-9][0-9]{0,5})(?:,(?:0|[1-9][0-9]{0,5}))*+")
+#: Numbers in a row, of which none is octal or hexadecimal.
+_decimals = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]]).decode
+
+#: So many values can be of different forms.
+_MOST_UNLIKE = 8192
 
 
 def _values(value: Any) -> list[int]:
     """``v,v,v``, a list, or one number."""
-    items = _split(value, ",")
-    if isinstance(items, list) and len(items) > _MOST_VALUES:
-        raise BadArgument(f"wants a value for each semaphore, {_MOST_VALUES} at most, not {len(items)}")
+    many = len(value) if isinstance(value, list) else 1 + value.count(b",") if isinstance(value, bytes) else 1
+    if many > _MOST_VALUES:
+        raise BadArgument(f"wants a value for each semaphore, {_MOST_VALUES} at most, not {many}")
     # One by one, tens of thousands would take tens of milliseconds.
-    if isinstance(items, list) and set(map(type, items)) == {int}:
-        return items
-    if isinstance(value, bytes) and _DECIMALS.fullmatch(value):
-        return list(map(int, items))
+    if isinstance(value, list) and set(map(type, value)) == {int}:
+        return value
+    if isinstance(value, bytes) and many > 1 and len(value.split(None, 1)) == 1:
+        with suppress(ValueError):
+            return _decimals(b"[%b]" % value)
+    if many > _MOST_UNLIKE:
+        raise BadArgument(f"wants plain decimal numbers where there are more than {_MOST_UNLIKE}")
+    items = _split(value, ",")
     return [parse_int(item) for item in items] if isinstance(items, list) else [parse_int(items)]
 
 

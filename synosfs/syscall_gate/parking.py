@@ -94,6 +94,9 @@ class Parking:
     def __len__(self) -> int:
         return len(self._parked)
 
+    def __contains__(self, parked: Parked) -> bool:
+        return parked in self._parked or parked in self._pausing
+
     def interruptible(self) -> list[Parked]:
         """All that a signal to its caller is to end: parked calls, and long writes between two of their requests."""
         return [*self._parked, *self._pausing]

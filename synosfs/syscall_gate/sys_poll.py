@@ -89,7 +89,8 @@ class _Poll:
                     while_waiting.enter_context(held(thing.description))
             await registry.step_through(self._caller.credentials, self._look_thoroughly())
             while not (reply := self._reply()).ret:
-                source_of = dict(self._watches())
+                source_of: dict[Watch, Hashable] = {}
+                await registry.step_through(self._caller.credentials, self._watch(source_of))
                 told = await registry.any_of(source_of)
                 await registry.step_through(self._caller.credentials, self._look(Look()))
                 for watch in told:
@@ -136,10 +137,11 @@ class _Poll:
     def _look_at(self, key: Hashable, look: Look) -> None:
         self._ready[key] = self._polled[key].source.ready(self._wanted[key], look)
 
-    def _watches(self) -> Iterator[tuple[Watch, Hashable]]:
+    def _watch(self, source_of: dict[Watch, Hashable]) -> Iterator[None]:
+        """What to watch, and for which thing; a step each."""
         for key, thing in self._polled.items():
-            for watch in thing.source.watches(self._wanted[key]):
-                yield watch, key
+            source_of.update((watch, key) for watch in thing.source.watches(self._wanted[key]))
+            yield
 
     def _reply(self) -> Reply:
         found = {thing: self._ready.get(key, 0) & events for thing, (key, events) in self._meant.items()}

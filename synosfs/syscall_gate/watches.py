@@ -44,8 +44,8 @@ _TOLD_AT_ONCE = 50
 #: So long, in seconds, ``step_through`` does not mind that its caller is to end: also who has no time has an answer.
 _SURELY = 0.25
 
-#: A user's watches have so many threads at most.
-_MOST_THREADS = 128
+#: A user's watches have so many threads at most. When all wake at once, the main thread is one of so many for a while.
+_MOST_THREADS = 32
 
 #: Is called with the error that a watch ended with, or None.
 Told = Callable[[SynosError | None], None]
