@@ -110,10 +110,11 @@ def splice(bench: Bench, row: Benchmark) -> list[Measured]:
         gate.call("fcntl", pipe["write"], "F_SETPIPE_SZ", _MIB)
         pair = [
             request("splice", fds[0], pipe["write"], _MIB),
-            request("splice", pipe["read"], fds[1], _MIB, "SPLICE_F_NONBLOCK"),  # behind the end there is nothing
+            request("splice", pipe["read"], fds[1], _MIB),
         ]
-        while gate.batch(pair * 64)[-2]["ret"]:
-            pass
+        moved = 0
+        while moved < _COPIED:
+            moved += sum(reply["ret"] for reply in gate.batch(pair * 64)[::2])
 
     def peer(source: Path, target: Path) -> None:
         subprocess.run(["sh", "-c", 'cat "$1" | cat > "$2"', "sh", str(source), str(target)], check=True)
