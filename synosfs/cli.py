@@ -37,10 +37,10 @@ mount options (-o, separated by commas; may be repeated):
                         for callers under a sandbox (no_new_privs, seccomp, another security
                         label): as for others; IPC, but no files (the default); nothing
   fsname=NAME           the source that mount(8) and df show; default: synosfs
-  max_sessions=N max_memory=N max_descriptors=N max_attachments=N max_waiting=N max_queue_bytes=N max_children=N
-                        how much of the daemon one user may hold: open files, bytes of replies
+  max_sessions=N max_memory=N max_descriptors=N max_attachments=N max_waiting=N max_queue_bytes=N
+  max_children=N        how much of the daemon one user may hold: open files, bytes of replies
                         and half records, descriptors, attached segments, waiting calls, bytes
-                        in POSIX queues
+                        in POSIX queues, children
   receive=fast|plain    how requests are waited for; plain: by pyfuse3's own loop, which is
                         slower (to find faults)
   nosuid nodev noexec   as in mount(8); also suid dev exec, sync async dirsync, atime noatime

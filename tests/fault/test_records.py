@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 
@@ -142,7 +143,9 @@ def test_noise_hurts_nobody(session: Session, seed: int) -> None:
         seed % 4
     ]
     piece = noise.choice([0, 1000, 4096])
-    session.write(bytes(noise.choices(alphabet, k=noise.randrange(1, 10_000))), piece)
+    written = bytes(noise.choices(alphabet, k=noise.randrange(1, 10_000)))
+    # A number at the beginning of a line may be a call's: as the first of two it is none that there is.
+    session.write(re.sub(rb"(?m)^(\s*)(?=\d)", rb"\g<1>9999", written), piece)
     session.read()
     session.reopen()
     session.works()

@@ -81,7 +81,7 @@ def test_a_shell_does_not_see_the_replies_of_a_shell_beside_it(own_mount: Mount)
         ("msgget 0x7fffff01", errno.ENOENT),
         ("msgrcv 2147483647 10", errno.EINVAL),
         ("no_such_call", errno.ENOSYS),
-        ("fsync 1", errno.ENOSYS),
+        ("bpf 1", errno.ENOSYS),
         ("getpid 1", errno.EINVAL),
         ("nanosleep 9 timeout=0", errno.ETIMEDOUT),
         ('msgsnd 0 1 "unterminated', errno.EINVAL),
