@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synosfs.errors import SynosError
+from synosfs.errors import SynosError, excerpt
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.kinds import KINDS, BadArgument, parse_int
 from synosfs.syscall_gate.record import Bare, Request
@@ -209,3 +209,48 @@ def test_a_call_that_is_not_built_is_enosys_by_name(call: str | int, message: st
     with pytest.raises(SynosError, match=message) as raised:
         table.find(call)
     assert raised.value.errno == errno.ENOSYS
+
+
+# --- long lists
+
+
+def test_many_values_are_decimal_and_few_are_of_any_form() -> None:
+    for values in ([7] * 32_000, b",".join([b"7"] * 32_000)):
+        assert KINDS["values"].convert(values) == [7] * 32_000
+    assert KINDS["values"].convert(b"7,010,0x10,-1") == [7, 8, 16, -1]
+    assert KINDS["values"].convert([b"7", "010", 3]) == [7, 8, 3]
+    for values in (b"1, 2", b"1,,2", b"1.0,2", b"[1],2", b"true,1"):
+        with pytest.raises(BadArgument, match="wants a number"):
+            KINDS["values"].convert(values)
+    for values in (b"010," * 8192 + b"1", [b"010"] * 8193):
+        with pytest.raises(BadArgument, match="plain decimal numbers where there are more than 8192"):
+            KINDS["values"].convert(values)
+    for values in (b"1," * 65_535 + b"1", [1] * 65_536):
+        with pytest.raises(BadArgument, match="65535 at most, not 65536"):
+            KINDS["values"].convert(values)
+
+
+def test_a_poll_may_name_one_thing_ten_thousand_times_and_two_thousand_different_ones() -> None:
+    def convert(things: list[Any]) -> list[tuple[str, int]]:
+        return KINDS["polled"].convert(things)
+
+    one = [["msgq/1", "POLLIN"], b"msgq/1:POLLIN", "msgq/1", ["msgq/1", 1]] * 2500
+    assert convert(one) == [("msgq/1", 1)] * 10_000
+    with pytest.raises(SynosError, match="10001 things are more than 10000") as raised:
+        convert([*one, 3])
+    assert raised.value.errno == errno.EINVAL
+    with pytest.raises(SynosError, match="2049 different things are more than 2048") as raised:
+        convert([str(number) for number in range(2049)])
+    assert raised.value.errno == errno.EINVAL
+    for wrong in ([["a", []]], [{}], [["a"]], [["a", 1, 2]]):
+        with pytest.raises(BadArgument, match="wants"):
+            convert(wrong)
+
+
+def test_of_a_long_list_the_beginning_is_shown() -> None:
+    assert excerpt([1, [2, 3]]) == "[1, [2, 3]]"
+    assert excerpt([[1] * 1000] * 1000) == "[[" + "1, " * 19 + "1..."
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    assert len(excerpt(deep)) <= 63
