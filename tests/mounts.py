@@ -87,6 +87,11 @@ class Mount:
         head = (self.path / "stats").read_text().split("\n\n")[0]
         return dict(line.split(" ", 1) for line in head.splitlines())
 
+    def busy_s(self) -> float:
+        """For how long the daemon's main thread has run, in seconds: what others wait for, whatever else runs here."""
+        text = Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/schedstat").read_text()
+        return int(text.split()[0]) / 1e9
+
     def blocked_callers(self) -> int:
         return int(self.stats()["blocked_callers"])
 

@@ -155,7 +155,7 @@ def test_a_users_watches_have_so_many_threads_and_the_rest_is_looked_at() -> Non
             watches.subscribe(thing.watch(str(number)), lambda _: None)
         await settled()
         statistics = watches.statistics()
-        assert (statistics.watched, statistics.threads, statistics.looked_at) == (300, 128, 172)
+        assert (statistics.watched, statistics.threads, statistics.looked_at) == (300, 32, 268)
         watches.close()
         await settled()
         assert watches.statistics()[:4] == (0, 0, 0, 0)

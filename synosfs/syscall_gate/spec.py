@@ -133,7 +133,7 @@ def row(
         param, _, kind_name = label.rstrip("?").partition(":")
         kind = KINDS[kind_name]
         default = kind.convert(Bare(default_text.encode())) if default_text else REQUIRED
-        params.append(Param(param, kind, None if label[-1] == "?" else default))
+        params.append(Param(param, kind, {} if kind.rest else None if label[-1] == "?" else default))
     names = [param.name for param in params]
     kind_of, _, named = about.partition(":")
     thing = About(kind_of, -1 if named == "ret" else names.index(named)) if about else None

@@ -129,8 +129,8 @@ def _execute(
     flags: int = 0,
     at: Callable[[], int | None] | None = None,
 ) -> Until:
-    process, child = caller.process, _waiting(caller, "execve turns a child of fork into a program")
     place_of(caller).check(path)
+    process, child = caller.process, _waiting(caller, "execve turns a child of fork into a program")
     descriptors = caller.descriptors.copy()  # so that none is closed before the child has it
     program = _program(caller, child, path, argv, process.variables, descriptors)._replace(at=at, flags=flags)
     if envp is not None:

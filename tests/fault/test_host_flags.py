@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 from doors import MountDoor
-from test_extremes import Here
+from here import Here
 
 from synosfs.host.thread import install_interrupt_handler
 from synosfs.kernel import Kernel
