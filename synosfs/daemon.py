@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -100,6 +101,7 @@ def configure_log(logs: LogOptions, *, foreground: bool) -> None:
     logging.raiseExceptions = foreground  # a log that cannot be written is no business of a daemon's callers
     logging.captureWarnings(capture=True)
     threading.excepthook = _log_thread_death
+    sys.unraisablehook = _log_unraisable
 
 
 def _syslog() -> logging.Handler:
@@ -223,6 +225,13 @@ def _reason_not_answering(path: str) -> str:
         return f"the daemon is ready, but nothing is mounted on {path}"
     answer = mountpoint.probe(path)
     return f"mounted on {path}, but it does not answer: {os.strerror(answer).lower()}" if answer else ""
+
+
+def _log_unraisable(failure: "sys.UnraisableHookArgs") -> None:
+    # As above, of the threads that host.thread starts, and of what is let go of.
+    log.error(
+        "%s: %r", failure.err_msg or "something fails that nobody waits for", failure.object, exc_info=failure.exc_value
+    )
 
 
 def _log_thread_death(death: threading.ExceptHookArgs) -> None:
