@@ -14,8 +14,9 @@ from synosfs.host.credentials import Credentials
 from synosfs.host.pidfd import Ids
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.accounts import Accounts, Limits
+from synosfs.process.process import Process
 from synosfs.process.refusals import Refusal, Refusals
-from synosfs.process.table import Process, ProcessTable
+from synosfs.process.table import ProcessTable
 from synosfs.syscall_gate import text
 from synosfs.syscall_gate.caller import Caller, Origin
 from synosfs.syscall_gate.dispatch import SyscallDispatcher

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from synosfs.errors import SynosError, excerpt
 from synosfs.syscall_gate import table
-from synosfs.syscall_gate.kinds import KINDS, BadArgument, parse_int
+from synosfs.syscall_gate.converters import BadArgument, parse_int
+from synosfs.syscall_gate.kinds import KINDS
 from synosfs.syscall_gate.record import Bare, Request
 from synosfs.syscall_gate.spec import bind, row
 

@@ -17,7 +17,7 @@ from synosfs.fs.tables import table
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.slices import Slices
-from synosfs.syscall_gate.kinds import suggestion
+from synosfs.syscall_gate.converters import suggestion
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.spec import Row, bind
 

@@ -18,7 +18,7 @@ from synosfs.fs.session import look_into
 from synosfs.fs.tables import Table
 from synosfs.kernel import Kernel
 from synosfs.process.descriptors import Description
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.text import word
 
 

@@ -18,7 +18,7 @@ from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.process.accounts import Account
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Request
 

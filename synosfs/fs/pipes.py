@@ -20,7 +20,7 @@ from synosfs.ipc import pipe
 from synosfs.ipc.change import Change
 from synosfs.ipc.fifo import Fifo, is_reserved
 from synosfs.kernel import Kernel
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.record import Octal, Request
 from synosfs.syscall_gate.spec import row
 from synosfs.syscall_gate.text import word

@@ -17,7 +17,7 @@ from synosfs.fs.tables import Table, table
 from synosfs.host import credentials, procfs
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.kernel import Kernel
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.slices import Slices
 
 

@@ -25,7 +25,8 @@ from synosfs.ipc.change import Change
 from synosfs.ipc.sysv_sem import SemaphoreSet, SetStatus
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.kinds import BadArgument, semaphore_operation
+from synosfs.syscall_gate.converters import BadArgument
+from synosfs.syscall_gate.kinds import semaphore_operation
 from synosfs.syscall_gate.readiness import SemaphoreSource, Source
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.spec import row

@@ -22,7 +22,7 @@ from synosfs.fs.node import Handle, Who, credentials_of
 from synosfs.host import usernamespace
 from synosfs.kernel import Kernel
 from synosfs.process.accounts import Holding
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.codecs import PAUSE, TEXT, Record, RequestStream, encoded
 from synosfs.syscall_gate.dispatch import MAX_REPLIES, Translate

@@ -11,7 +11,7 @@ from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, re
 from synosfs.fs.session import Session, look_into, open_caller
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 
 
 @dataclass(frozen=True)

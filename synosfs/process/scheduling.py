@@ -13,7 +13,7 @@ from typing import NamedTuple
 from synosfs.errors import SynosError
 from synosfs.host import credentials, procfs
 from synosfs.host.errors import explaining
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 
 PRIO_PROCESS, PRIO_PGRP, PRIO_USER = os.PRIO_PROCESS, os.PRIO_PGRP, os.PRIO_USER
 

@@ -18,7 +18,7 @@ from synosfs.ipc.manager import IPCManager
 from synosfs.process import identity
 from synosfs.process.address_space import AddressSpace
 from synosfs.process.descriptors import DescriptorTable
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.readiness import Watchers
 from synosfs.syscall_gate.watches import Watches
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from synosfs.host import abi
 from synosfs.ipc.manager import IPCManager
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.record import Reply
 
 #: The books, who acted, the host thread that made the call (0: the main one), the values of the call, its reply.

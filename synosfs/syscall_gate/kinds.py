@@ -3,10 +3,7 @@
 A kind is a name for people and a conversion, which raises BadArgument with words that complete "<call>: <parameter> …".
 """
 
-import difflib
 import functools
-import re
-from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from errno import E2BIG, EINVAL
@@ -20,12 +17,17 @@ from synosfs.ipc import sysv_sem
 from synosfs.ipc.change import Named
 from synosfs.ipc.sysv_sem import Operation
 from synosfs.process.descriptors import MOST_DESCRIPTORS
-
-Convert = Callable[[Any], Any]
-
-
-class BadArgument(Exception):
-    """A value that is not of its parameter's kind; the message completes "<call>: <parameter> …"."""
+from synosfs.syscall_gate.converters import (
+    BadArgument,
+    Convert,
+    data,
+    flags,
+    named_number,
+    parse_int,
+    ranged,
+    seconds,
+    unsigned_long,
+)
 
 
 class Kind(NamedTuple):
@@ -41,121 +43,8 @@ class Kind(NamedTuple):
     rest: bool = False
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean X?)`` for the nearest known word, or nothing."""
-    near = _nearest(word[:64], tuple(known))
-    return f"; did you mean {near}?" if near else ""
-
-
-@functools.lru_cache(1024)
-def _nearest(word: str, known: tuple[str, ...]) -> str:
-    # Half a millisecond, and one write may hold 100,000 wrong words: most often the same.
-    return "".join(difflib.get_close_matches(word, known, n=1))
-
-
-#: No number that means anything is longer.
-_MOST_DIGITS = 100
-
-_NUMBER = re.compile(r"[+-]?(?:(0[xX][0-9a-fA-F]+)|(0[0-7]+)|0|[1-9][0-9]*)")
-
-
-def parse_int(value: Any) -> int:
-    """A number in C notation: 10, -3, 0x1f, 0666."""
-    if type(value) is int:
-        return value
-    if isinstance(value, bytes):
-        value = value[: _MOST_DIGITS + 1].decode("utf-8", "replace")
-    if not isinstance(value, str):
-        raise BadArgument(f"wants a number, not {shown(value)}")
-    # int() would take blanks, underscores, 0o7 and other scripts' digits.
-    found = _NUMBER.fullmatch(value) if len(value) <= _MOST_DIGITS else None
-    if found is not None:
-        return int(value, 16 if found[1] else 8 if found[2] else 10)
-    raise BadArgument(f"wants a number such as 10, 0x1f or 0666, not {shown(value)}")
-
-
-def _ranged(bits: int, *, signed: bool = True, wrap: bool = False) -> Convert:
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-
-    def convert(value: Any) -> int:
-        number = value if type(value) is int else parse_int(value)
-        if low <= number <= high:
-            return number
-        if wrap and 0 <= number < 1 << bits:  # 0xffffffff is how a negative key is written
-            return number - (1 << bits)
-        raise BadArgument(f"wants a number from {low} to {high}, not {excerpt(number)}")
-
-    return convert
-
-
-def _unsigned_long(value: Any) -> int:
-    """A size_t, which C takes a negative number for as well: whether there can be as much is the host's to say."""
-    number = parse_int(value)
-    if not -(1 << 63) <= number < 1 << 64:
-        raise BadArgument(f"wants a number from 0 to {(1 << 64) - 1}, not {excerpt(number)}")
-    return number & (1 << 64) - 1
-
-
-#: No call has as many flags; no set has as many semaphores (SEMMSL).
-_MOST_FLAGS, _MOST_VALUES = 64, 65_535
-
-
-def _named_number(names: Mapping[str, int], *, bits: int = 32, wrap: bool = False) -> Convert:
-    number_of = _ranged(bits, wrap=wrap)
-
-    def convert(value: Any) -> int:
-        if type(value) is int:
-            return int(number_of(value))
-        word = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        if isinstance(word, str) and word[:1].isalpha():
-            if word in names:
-                return names[word]
-            raise BadArgument(f"has no value named {shown(word)}{suggestion(word, names)}")
-        return int(number_of(word))
-
-    return convert
-
-
-def _flags(names: Mapping[str, int]) -> Convert:
-    one = _named_number(names, bits=64)
-
-    def convert(value: Any) -> int:
-        if type(value) is int:
-            return value & 0xFFFFFFFF
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        if not isinstance(value, str):
-            raise BadArgument(f"wants numbers or names joined by |, not {shown(value)}")
-        if value.count("|") > _MOST_FLAGS:
-            raise BadArgument(f"wants up to {_MOST_FLAGS} names or numbers joined by |")
-        return functools.reduce(lambda flags, word: flags | one(word.strip()), value.split("|"), 0) & 0xFFFFFFFF
-
-    return convert
-
-
-def _data(value: Any) -> bytes:
-    if type(value) is bytes:
-        return value
-    if isinstance(value, bytes):
-        return bytes(value)
-    if isinstance(value, str):
-        with suppress(UnicodeEncodeError):  # half of a surrogate pair
-            return value.encode("utf-8", "surrogateescape")
-    raise BadArgument(f"wants a string, not {shown(value)}")
-
-
-def seconds(value: Any) -> float:
-    """A time-out or a sleep, with a fraction: from 0 to what a time_t holds."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = -1.0
-    if not 0 <= number < 2**63:  # also refuses nan
-        raise BadArgument(f"wants seconds, such as 0.5, not {shown(value)}")
-    return number
-
+#: No set has as many semaphores (SEMMSL).
+_MOST_VALUES = 65_535
 
 _MSG_FLAGS = {name: getattr(abi, name) for name in ("IPC_NOWAIT", "MSG_NOERROR", "MSG_EXCEPT", "MSG_COPY")}
 _GET_FLAGS = {name: getattr(abi, name) for name in ("IPC_CREAT", "IPC_EXCL")}
@@ -175,7 +64,7 @@ def _address(value: Any) -> int:
     return 0 if value is None else _ADDRESS(value)
 
 
-_ADDRESS = _named_number({"NULL": 0, "none": 0}, bits=64, wrap=True)
+_ADDRESS = named_number({"NULL": 0, "none": 0}, bits=64, wrap=True)
 
 
 def _polled(value: Any) -> list[tuple[str, int]]:
@@ -200,7 +89,7 @@ def _one_polled(item: Any) -> tuple[str, int]:
             raise BadArgument(f"wants pairs of a thing and its events, not {shown([*item])}")
         what, events = item
     else:
-        what, _, events = _data(str(item) if isinstance(item, int) else item).partition(b":")
+        what, _, events = data(str(item) if isinstance(item, int) else item).partition(b":")
     text = what.decode("utf-8", "replace") if isinstance(what, bytes) else str(what)
     if not events:
         return text, abi.POLL_EVENTS["POLLIN"]
@@ -211,7 +100,7 @@ def _one_polled(item: Any) -> tuple[str, int]:
 _MOST_NAMED, _MOST_POLLED = 10_000, 2 * MOST_DESCRIPTORS
 
 
-_EVENT_FLAGS = _flags(abi.POLL_EVENTS)
+_EVENT_FLAGS = flags(abi.POLL_EVENTS)
 _events = functools.lru_cache(256)(_EVENT_FLAGS)
 
 
@@ -281,7 +170,7 @@ def _timeout(value: Any) -> float | None:
     return seconds(tv_sec + tv_nsec / 1e9)
 
 
-_SEM_FLAGS = _flags({name: getattr(abi, name) for name in ("IPC_NOWAIT", "SEM_UNDO")})
+_SEM_FLAGS = flags({name: getattr(abi, name) for name in ("IPC_NOWAIT", "SEM_UNDO")})
 _SEM_COMMANDS = _IPC_COMMANDS | {
     name: getattr(abi, name)
     for name in (
@@ -295,7 +184,7 @@ def _path(value: Any) -> str | Named:
     """A path; bytes that are not UTF-8 as surrogates, as os.fsdecode has them. A door may hand over an object."""
     if isinstance(value, Named):
         return value
-    path = _data(value)
+    path = data(value)
     if b"\0" in path:
         raise BadArgument(f"wants a path, which has no byte 0, not {shown(path)}")
     return path.decode("utf-8", "surrogateescape")
@@ -316,14 +205,14 @@ _SOCKET_FLAGS = {
     "SOCK_NONBLOCK": abi.O_NONBLOCK,
     **{name: getattr(abi, name) for name in ("SOCK_STREAM", "SOCK_DGRAM", "SOCK_SEQPACKET")},
 }
-_FCNTL_FLAGS = _flags(_OPEN_FLAGS | {"FD_CLOEXEC": abi.FD_CLOEXEC} | abi.LOCK_TYPES | abi.SEALS)
-_LOCK_TYPE = _named_number(abi.LOCK_TYPES)
-_WHENCE = _named_number(abi.SEEK)
-_SIZE = _ranged(64)
+_FCNTL_FLAGS = flags(_OPEN_FLAGS | {"FD_CLOEXEC": abi.FD_CLOEXEC} | abi.LOCK_TYPES | abi.SEALS)
+_LOCK_TYPE = named_number(abi.LOCK_TYPES)
+_WHENCE = named_number(abi.SEEK)
+_SIZE = ranged(64)
 
 
 def _of_counter(prefix: str, **more: int) -> Convert:
-    return _flags({f"{prefix}_CLOEXEC": abi.O_CLOEXEC, f"{prefix}_NONBLOCK": abi.O_NONBLOCK} | _OPEN_FLAGS | more)
+    return flags({f"{prefix}_CLOEXEC": abi.O_CLOEXEC, f"{prefix}_NONBLOCK": abi.O_NONBLOCK} | _OPEN_FLAGS | more)
 
 
 def _fcntl_argument(value: Any) -> int | list[int]:
@@ -332,7 +221,7 @@ def _fcntl_argument(value: Any) -> int | list[int]:
         return _FCNTL_FLAGS(value)  # type: ignore[no-any-return]
     if len(value) not in (4, 5):
         raise BadArgument("wants of a struct flock l_type, l_whence, l_start and l_len")
-    converts = (_LOCK_TYPE, _WHENCE, _ranged(64), _ranged(64), _ranged(32))
+    converts = (_LOCK_TYPE, _WHENCE, ranged(64), ranged(64), ranged(32))
     return [convert(item) for convert, item in zip(converts, value, strict=False)]
 
 
@@ -344,7 +233,7 @@ def _sizes(value: Any) -> list[int]:
 
 def _pieces(value: Any) -> list[bytes]:
     """Data, piece by piece."""
-    return [_data(item) for item in value] if isinstance(value, list) else [_data(value)]
+    return [data(item) for item in value] if isinstance(value, list) else [data(value)]
 
 
 def _itimerspec(value: Any) -> tuple[int | None, int | None]:
@@ -371,7 +260,7 @@ def _time_ns(value: Any) -> int | None:
 
 
 def _object_name(value: Any) -> bytes:
-    name = _data(value)
+    name = data(value)
     if b"\0" in name:
         raise BadArgument("holds a byte 0, which ends a name")
     return name
@@ -379,9 +268,7 @@ def _object_name(value: Any) -> bytes:
 
 def _words(value: Any) -> list[bytes]:
     """The arguments of a program, or its environment."""
-    words = [
-        _data(str(item) if type(item) is int else item) for item in (value if isinstance(value, list) else [value])
-    ]
+    words = [data(str(item) if type(item) is int else item) for item in (value if isinstance(value, list) else [value])]
     if any(b"\0" in word for word in words):
         raise BadArgument("wants words, in which there is no byte 0")
     return words
@@ -401,13 +288,13 @@ def _limit_value(value: Any) -> int:
 
 def _signal(value: Any) -> int:
     """A signal by number, or by name with or without SIG."""
-    if isinstance(value, bytes | str) and (word := _data(value).decode("utf-8", "replace"))[:1].isalpha():
+    if isinstance(value, bytes | str) and (word := data(value).decode("utf-8", "replace"))[:1].isalpha():
         value = word if word.startswith("SIG") else f"SIG{word}"
     return int(_SIGNAL(value))
 
 
-_LIMIT = _named_number({"unlimited": -1, "RLIM_INFINITY": -1}, bits=64, wrap=True)
-_SIGNAL = _named_number(abi.SIGNALS)
+_LIMIT = named_number({"unlimited": -1, "RLIM_INFINITY": -1}, bits=64, wrap=True)
+_SIGNAL = named_number(abi.SIGNALS)
 _WAIT_OPTIONS = {
     name: getattr(abi, name) for name in ("WNOHANG", "WUNTRACED", "WSTOPPED", "WEXITED", "WCONTINUED", "WNOWAIT")
 } | {f"__{name}": getattr(abi, name) for name in ("WALL", "WCLONE", "WNOTHREAD")}
@@ -421,71 +308,71 @@ _NOTIFICATIONS = {name: getattr(abi, name) for name in ("SIGEV_SIGNAL", "SIGEV_N
 
 KINDS: dict[str, Kind] = {
     "polled": Kind("what:events", _polled, variadic=True),
-    "int": Kind("number", _ranged(32)),
-    "long": Kind("number", _ranged(64)),
-    "size": Kind("number", _ranged(64)),
-    "size_t": Kind("number", _unsigned_long),
-    "data": Kind("data", _data),
+    "int": Kind("number", ranged(32)),
+    "long": Kind("number", ranged(64)),
+    "size": Kind("number", ranged(64)),
+    "size_t": Kind("number", unsigned_long),
+    "data": Kind("data", data),
     "seconds": Kind("seconds", seconds),
-    "uid": Kind("number", _ranged(32, signed=False)),
-    "mode": Kind("mode", _ranged(32, signed=False)),
-    "key": Kind("key", _named_number({"IPC_PRIVATE": abi.IPC_PRIVATE}, wrap=True)),
-    "get_flags": Kind("flags", _flags(_GET_FLAGS)),
-    "msg_flags": Kind("flags", _flags(_MSG_FLAGS)),
-    "shm_get_flags": Kind("flags", _flags(_SHM_GET_FLAGS)),
-    "shm_flags": Kind("flags", _flags(_SHM_FLAGS)),
-    "shm_command": Kind("command", _named_number(_SHM_COMMANDS)),
+    "uid": Kind("number", ranged(32, signed=False)),
+    "mode": Kind("mode", ranged(32, signed=False)),
+    "key": Kind("key", named_number({"IPC_PRIVATE": abi.IPC_PRIVATE}, wrap=True)),
+    "get_flags": Kind("flags", flags(_GET_FLAGS)),
+    "msg_flags": Kind("flags", flags(_MSG_FLAGS)),
+    "shm_get_flags": Kind("flags", flags(_SHM_GET_FLAGS)),
+    "shm_flags": Kind("flags", flags(_SHM_FLAGS)),
+    "shm_command": Kind("command", named_number(_SHM_COMMANDS)),
     "address": Kind("address", _address),
-    "msg_command": Kind("command", _named_number(_MSG_COMMANDS)),
+    "msg_command": Kind("command", named_number(_MSG_COMMANDS)),
     "operations": Kind("num:delta[:flags]", _semaphore_operations, variadic=True),
     "values": Kind("numbers joined by commas", _values),
-    "sem_command": Kind("command", _named_number(_SEM_COMMANDS)),
+    "sem_command": Kind("command", named_number(_SEM_COMMANDS)),
     "timeout": Kind("seconds", _timeout),
     "name": Kind("name", _object_name),
-    "posix_flags": Kind("flags", _flags(_POSIX_FLAGS)),
-    "notification": Kind("notification", _named_number(_NOTIFICATIONS | {"NULL": abi.SIGEV_CANCEL})),
-    "clock": Kind("clock", _named_number(abi.CLOCKS)),
+    "posix_flags": Kind("flags", flags(_POSIX_FLAGS)),
+    "notification": Kind("notification", named_number(_NOTIFICATIONS | {"NULL": abi.SIGEV_CANCEL})),
+    "clock": Kind("clock", named_number(abi.CLOCKS)),
     "path": Kind("path", _path),
-    "open_flags": Kind("flags", _flags(_OPEN_FLAGS)),
-    "socket_flags": Kind("flags", _flags(_OPEN_FLAGS | _SOCKET_FLAGS)),
-    "node_mode": Kind("mode", _flags(_NODES)),
-    "dirfd": Kind("descriptor or AT_FDCWD", _named_number({"AT_FDCWD": abi.AT_FDCWD}, wrap=True)),
-    "at_flags": Kind("flags", _flags(_AT_FLAGS)),
-    "resolve_flags": Kind("flags", _flags(_constants("RESOLVE_"))),
-    "rename_flags": Kind("flags", _flags(_constants("RENAME_"))),
-    "access_mode": Kind("mode", _flags(_ACCESS)),
-    "statx_mask": Kind("mask", _flags(abi.STATX)),
-    "xattr_flags": Kind("flags", _flags(_constants("XATTR_"))),
-    "time_ns": Kind("nanoseconds", _named_number({"UTIME_NOW": abi.UTIME_NOW, "UTIME_OMIT": abi.UTIME_OMIT}, bits=64)),
+    "open_flags": Kind("flags", flags(_OPEN_FLAGS)),
+    "socket_flags": Kind("flags", flags(_OPEN_FLAGS | _SOCKET_FLAGS)),
+    "node_mode": Kind("mode", flags(_NODES)),
+    "dirfd": Kind("descriptor or AT_FDCWD", named_number({"AT_FDCWD": abi.AT_FDCWD}, wrap=True)),
+    "at_flags": Kind("flags", flags(_AT_FLAGS)),
+    "resolve_flags": Kind("flags", flags(_constants("RESOLVE_"))),
+    "rename_flags": Kind("flags", flags(_constants("RENAME_"))),
+    "access_mode": Kind("mode", flags(_ACCESS)),
+    "statx_mask": Kind("mask", flags(abi.STATX)),
+    "xattr_flags": Kind("flags", flags(_constants("XATTR_"))),
+    "time_ns": Kind("nanoseconds", named_number({"UTIME_NOW": abi.UTIME_NOW, "UTIME_OMIT": abi.UTIME_OMIT}, bits=64)),
     "whence": Kind("whence", _WHENCE),
-    "fcntl_command": Kind("command", _named_number(_FCNTL)),
+    "fcntl_command": Kind("command", named_number(_FCNTL)),
     "fcntl_argument": Kind("argument", _fcntl_argument),
     "words": Kind("words", _words, variadic=True),
     "environment": Kind("words", _words),
     "variables": Kind("NAME=value", _variables, rest=True),
     "signal": Kind("signal", _signal),
-    "wait_options": Kind("options", _flags(_WAIT_OPTIONS)),
-    "idtype": Kind("idtype", _named_number(_constants("P_"))),
-    "priority": Kind("which", _named_number(abi.PRIORITIES)),
-    "limit": Kind("limit", _named_number(abi.LIMITS)),
+    "wait_options": Kind("options", flags(_WAIT_OPTIONS)),
+    "idtype": Kind("idtype", named_number(_constants("P_"))),
+    "priority": Kind("which", named_number(abi.PRIORITIES)),
+    "limit": Kind("limit", named_number(abi.LIMITS)),
     "limit_value": Kind("number or unlimited", _limit_value),
-    "usage": Kind("who", _named_number(abi.RUSAGE)),
-    "clone_flags": Kind("flags", _flags(_CLONE_FLAGS)),
+    "usage": Kind("who", named_number(abi.RUSAGE)),
+    "clone_flags": Kind("flags", flags(_CLONE_FLAGS)),
     "sizes": Kind("sizes", _sizes, variadic=True),
     "pieces": Kind("data", _pieces, variadic=True),
-    "rwf_flags": Kind("flags", _flags(abi.RWF)),
-    "falloc_mode": Kind("mode", _flags(abi.FALLOC)),
-    "sync_flags": Kind("flags", _flags(abi.SYNC_FILE_RANGE)),
-    "advice": Kind("advice", _named_number(abi.FADVISE)),
-    "flock_operation": Kind("operation", _flags(_constants("LOCK_"))),
-    "memfd_flags": Kind("flags", _flags(abi.MFD)),
-    "splice_flags": Kind("flags", _flags(_constants("SPLICE_F_"))),
-    "close_range_flags": Kind("flags", _flags(_constants("CLOSE_RANGE_"))),
+    "rwf_flags": Kind("flags", flags(abi.RWF)),
+    "falloc_mode": Kind("mode", flags(abi.FALLOC)),
+    "sync_flags": Kind("flags", flags(abi.SYNC_FILE_RANGE)),
+    "advice": Kind("advice", named_number(abi.FADVISE)),
+    "flock_operation": Kind("operation", flags(_constants("LOCK_"))),
+    "memfd_flags": Kind("flags", flags(abi.MFD)),
+    "splice_flags": Kind("flags", flags(_constants("SPLICE_F_"))),
+    "close_range_flags": Kind("flags", flags(_constants("CLOSE_RANGE_"))),
     "eventfd_flags": Kind("flags", _of_counter("EFD", EFD_SEMAPHORE=abi.EFD_SEMAPHORE)),
     "timerfd_flags": Kind("flags", _of_counter("TFD")),
     "timer_flags": Kind(
         "flags",
-        _flags(
+        flags(
             {
                 "TFD_TIMER_ABSTIME": abi.TFD_TIMER_ABSTIME,
                 "TFD_TIMER_CANCEL_ON_SET": abi.TFD_TIMER_CANCEL_ON_SET,
@@ -494,6 +381,6 @@ KINDS: dict[str, Kind] = {
     ),
     "itimerspec": Kind("seconds", _itimerspec),
     "timespec": Kind("seconds", _time_ns),
-    "count64": Kind("number", _ranged(64, signed=False)),
-    "ioctl_request": Kind("request", _named_number({"FIONREAD": abi.FIONREAD}, bits=64)),
+    "count64": Kind("number", ranged(64, signed=False)),
+    "ioctl_request": Kind("request", named_number({"FIONREAD": abi.FIONREAD}, bits=64)),
 }

@@ -35,7 +35,7 @@ from synosfs.host import rights
 from synosfs.host.credentials import Credentials
 from synosfs.host.thread import ThreadPool
 from synosfs.process.descriptors import held
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.waiting import Blocking, InSteps, InThread, OnAvatar, Sleep, Until, WhenReady
 

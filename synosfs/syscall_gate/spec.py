@@ -12,8 +12,9 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, shown
+from synosfs.syscall_gate.converters import BadArgument, parse_int, seconds, suggestion
 from synosfs.syscall_gate.effects import Effect
-from synosfs.syscall_gate.kinds import KINDS, BadArgument, Kind, parse_int, seconds, suggestion
+from synosfs.syscall_gate.kinds import KINDS, Kind
 from synosfs.syscall_gate.record import Bare, Request
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from synosfs.errors import SynosError
 from synosfs.process import identity, scheduling
 from synosfs.process.forks import Child
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
 from synosfs.syscall_gate.sys_fork import become, ordered

@@ -8,7 +8,7 @@ from synosfs.errors import SynosError
 from synosfs.host import abi
 from synosfs.process import scheduling
 from synosfs.process.forks import Change, Child
-from synosfs.process.table import Process
+from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
 from synosfs.syscall_gate.waiting import Until
