@@ -5,6 +5,7 @@ Each example has a pair of processes, one that makes its calls natively and one 
 one call of both. What makes more processes of one, or another program, adds a pair, or changes what a pair has.
 """
 
+import json
 import os
 import pickle
 import resource
@@ -64,7 +65,30 @@ def _obey(door: Door, orders: int, answers: int) -> None:
         door.ok("close_range", 3, 1023)  # what the test had opened at the gate
     while order := _receive(ORDERS):
         call, arguments = order
-        _send(ANSWERS, door.call(call, *arguments))
+        _send(ANSWERS, _execute(door, *arguments) if call == "execute" else door.call(call, *arguments))
+
+
+#: A program that writes down which numbers it has.
+_LIST = 'set -- /proc/$$/fd/*; echo "$@" > "$0"'
+
+
+def _execute(door: Door, how: str, listing: str) -> Result:
+    """Fork, execute a program in the child, wait for it: the numbers that it had."""
+    words = ["sh", "-c", _LIST, listing]
+    if isinstance(door, NativeDoor):
+        os.waitpid(os.posix_spawn("/bin/sh", words, {}), 0)
+    elif how == "spawn":
+        door.ok("wait4", door.ok("spawn", b"/bin/sh", words).ret)
+    else:
+        assert isinstance(door, MountDoor)
+        pid = door.ok("fork").ret
+        with open(door.mount.path / f"proc/{pid}/syscall", "r+b", buffering=0) as gate:
+            gate.write(json.dumps({"call": "execve", "args": ["/bin/sh", words]}).encode() + b"\n")
+        door.ok("wait4", pid)
+    with open(listing) as file:
+        numbers = sorted(int(os.path.basename(path)) for path in file.read().split())
+    os.unlink(listing)
+    return Result(0, "", {"fds": [number for number in numbers if number < ORDERS]})
 
 
 def _send(fd: int, message: Any) -> None:
@@ -101,6 +125,7 @@ class Machine(RuleBasedStateMachine):
 
     doors: tuple[Door, Door]
     file: bytes
+    listing: str
 
     @initialize()
     def begin(self) -> None:
@@ -158,6 +183,10 @@ class Machine(RuleBasedStateMachine):
     def mark(self, fd: int, flag: int) -> None:
         self.pair.call("fcntl", fd, "F_SETFD", flag)
 
+    @rule(how=st.sampled_from(["spawn", "fork"]))
+    def execute(self, how: str) -> None:
+        self.pair.call("execute", how, self.listing)
+
     @invariant()
     def the_same_numbers_are_open(self) -> None:
         if hasattr(self, "pair"):
@@ -173,6 +202,7 @@ def machine(mount: Mount, tmp_path: Any) -> Iterator[Callable[[], RuleBasedState
     class Here(Machine):
         doors = NativeDoor(), gate
         file = os.fsencode(tmp_path / "file")
+        listing = str(tmp_path / "listing")
 
     yield Here
     gate.close()
