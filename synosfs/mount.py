@@ -6,7 +6,6 @@ import logging
 import resource
 import select
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -26,7 +25,6 @@ from synosfs.kernel import Kernel
 from synosfs.mountpoint import device, mounted
 from synosfs.options import MountOptions
 from synosfs.process.accounts import Limits
-from synosfs.slices import SLICE_NS
 from synosfs.syscall_gate.parking import Parking
 
 log = logging.getLogger(__name__)
@@ -86,8 +84,6 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         stack.callback(pyfuse3.close, unmount=True)
         kernel.ipc.mountpoint, kernel.ipc.device = options.mountpoint, device(options.mountpoint)
 
-        # A thread that acts for somebody lets the main thread run after a slice, not after Python's 5 ms.
-        sys.setswitchinterval(SLICE_NS / 1e9)
         # What is loaded now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()

@@ -7,7 +7,6 @@ dies; an operation with flags has these alone (``0:-1:0`` is for good). A file m
 semaphore with the value 0, as semget(2) makes it; ``create`` in ``ctl`` makes others.
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL
@@ -30,6 +29,7 @@ from synosfs.syscall_gate.kinds import semaphore_operation
 from synosfs.syscall_gate.readiness import SemaphoreSource, Source
 from synosfs.syscall_gate.record import Request
 from synosfs.syscall_gate.spec import row
+from synosfs.syscall_gate.text import joined
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class SetFile(Node):
             values = SemaphoreSet(self.semid).values(status.nsems)
         except SynosError:
             return 0
-        return sum(map(_length, values)) + len(values)
+        return len(_text(values))
 
 
 class _Values(Handle):
@@ -124,12 +124,7 @@ class _Operations(LineHandle):
 
 
 def _text(values: list[int]) -> bytes:
-    return b" ".join(map(_written, values)) + b"\n"
-
-
-# There can be tens of thousands, and most often they are few different ones.
-_written = functools.lru_cache(4096)(b"%d".__mod__)
-_length = functools.lru_cache(4096)(lambda value: len(str(value)))
+    return joined(values).replace(b",", b" ") + b"\n"
 
 
 def _file(kernel: Kernel, semid: int, selection: str | None, seen: sysv.Seen) -> Node:

@@ -2,9 +2,8 @@
 
 import ctypes
 import struct
-from array import array
 from collections.abc import Iterable, Sequence
-from ctypes import c_int, c_size_t, c_ulong, c_ushort, c_void_p
+from ctypes import c_int, c_size_t, c_ulong, c_void_p
 
 from synosfs.host.abi import GETALL, SETALL
 from synosfs.host.arch import HERE
@@ -45,15 +44,15 @@ def semctl_buffer(semid: int, command: int, buffer: "ctypes.Array[ctypes.c_char]
 
 def semctl_getall(semid: int, nsems: int) -> list[int]:
     """The values of a set of exactly ``nsems`` semaphores; the host writes as many as the set has."""
-    values = (c_ushort * nsems)()
+    values = ctypes.create_string_buffer(2 * nsems)
     checked(_semctl(semid, 0, GETALL, ctypes.addressof(values)))
-    return list(values)
+    return [*struct.unpack(f"={nsems}H", values)]
 
 
 def semctl_setall(semid: int, values: Sequence[int]) -> int:
     """Set a set of exactly as many semaphores; each value fits 16 bits."""
-    packed = array("H", values)
-    return checked(_semctl(semid, 0, SETALL, packed.buffer_info()[0]))
+    packed = ctypes.create_string_buffer(struct.pack(f"={len(values)}H", *values))
+    return checked(_semctl(semid, 0, SETALL, ctypes.addressof(packed)))
 
 
 def semop_nowait(semid: int, operations: Sequence[Iterable[int]]) -> int:

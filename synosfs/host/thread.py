@@ -15,8 +15,9 @@ import contextlib
 import errno
 import queue
 import signal
+import sys
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import outcome
 import trio
@@ -32,6 +33,14 @@ _INTERRUPT = signal.SIGURG
 
 #: Threads kept for the next job by a pool that has nothing to do.
 _MOST_IDLE = 2
+
+#: Where more threads than this are busy they may all wake at once. Who waits for the interpreter asks for it every so
+#: often, in seconds: by the first figure, else by the second. With a thousand, most of the time went into asking: the
+#: main thread stood still for 1 s, and for 0.1 s with the second.
+_CROWD, _IMPATIENT_S, _PATIENT_S = 64, 0.005, 0.02
+
+#: Threads that are interrupted at the same time.
+_MOST_INTERRUPTED = 8
 
 #: A blocked call needs little stack; a thousand of them should need little memory.
 _STACK_BYTES = 256 << 10
@@ -100,6 +109,9 @@ class _Worker:
 class ThreadPool:
     """As many host threads as calls are blocked in it at once, and a few idle ones. Used from the trio thread only."""
 
+    #: Of all pools.
+    _all_busy: ClassVar[int] = 0
+
     def __init__(self, name: str) -> None:
         self.name = name
         self._idle: list[_Worker] = []
@@ -110,14 +122,15 @@ class ThreadPool:
         """Run a blocking host call with these credentials. Cancelling interrupts it (see the module's docstring)."""
         job = _Job(credentials, call)
         worker = self._idle.pop() if self._idle else await self._start_worker()
-        self.busy += 1
+        self._count(1)
         worker.submit(job)  # type: ignore[arg-type]  # a worker does not look at the type of the result
         try:
             await job.ended.wait()
         except trio.Cancelled:
             job.cancelled = True
             with trio.CancelScope(shield=True):
-                await _until_ended(job, worker)
+                async with _interrupting():
+                    await _until_ended(job, worker)
             if isinstance(job.outcome, outcome.Error):
                 raise
         return job.outcome.unwrap()
@@ -129,6 +142,12 @@ class ThreadPool:
             worker.submit(None)
         self._idle.clear()
 
+    def _count(self, more: int) -> None:
+        self.busy += more
+        ThreadPool._all_busy += more
+        if ThreadPool._all_busy == _CROWD + max(more, 0):
+            sys.setswitchinterval(_PATIENT_S if more > 0 else _IMPATIENT_S)
+
     async def _start_worker(self) -> _Worker:
         worker = _Worker(self)
         worker.start()
@@ -136,7 +155,7 @@ class ThreadPool:
 
     def idle_again(self, worker: _Worker) -> None:
         """A worker has ended its job; the workers call this."""
-        self.busy -= 1
+        self._count(-1)
         if self._closed or len(self._idle) >= _MOST_IDLE:
             worker.submit(None)
         else:
@@ -181,6 +200,20 @@ def leave_apart(call: Callable[[], object]) -> None:
         start_thread(call)
     except SynosError:  # no more threads: late is better than never
         call()
+
+
+def _interrupting() -> trio.Semaphore:
+    """So many are interrupted at a time: each thread that wakes wants the interpreter, and who wants it with a thousand
+    others waits for seconds.
+    """
+    try:
+        return _semaphore.get()
+    except LookupError:
+        _semaphore.set(trio.Semaphore(_MOST_INTERRUPTED))
+        return _semaphore.get()
+
+
+_semaphore: trio.lowlevel.RunVar[trio.Semaphore] = trio.lowlevel.RunVar("interrupting")
 
 
 async def _until_ended(job: _Job[T], worker: _Worker) -> None:
