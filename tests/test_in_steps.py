@@ -1,3 +1,5 @@
+import re
+
 """What is large is decoded in steps: to the same values and errors as at once, and each step is short."""
 
 import base64
@@ -170,10 +172,11 @@ def test_text_is_the_same_in_small_windows(line: bytes) -> None:
 
 
 def outcome(line: bytes) -> Request | str:
+    """The request, or what is wrong with it; of what is repeated of the line, no more than a small window holds."""
     try:
         return parse(line)
     except SynosError as error:
-        return error.message
+        return re.sub(r"'(?:\\.|[^\\])*'", lambda found: found[0][:20], error.message, flags=re.DOTALL)
 
 
 # --- limits
