@@ -122,6 +122,7 @@ def test_a_directory_is_let_go_of_with_its_process(gate: MountDoor, tmp_path: Pa
     def walk() -> int:
         for _ in range(3):
             gate.ok("chdir", bytes(tmp_path))
+        wait_until(lambda: directories_held(gate.mount, tmp_path) <= 1, "those before are let go of")  # in a thread
         return directories_held(gate.mount, tmp_path)
 
     assert gate.spawn(walk).result() == 1
