@@ -248,10 +248,14 @@ def test_a_child_is_killed_on_its_parents_session_while_the_parent_waits_in_anot
     """Where the opener of the session waits is looked at, not only that it does."""
 
     def block_both() -> None:
-        inherited = os.open(gate.mount.gate, os.O_RDWR)
+        inherited, other = os.open(gate.mount.gate, os.O_RDWR), os.open(own_mount.gate, os.O_RDWR)
+        while (
+            os.fstat(other).st_ino == os.fstat(inherited).st_ino
+        ):  # of two mounts with one number they are not told apart
+            other = os.open(own_mount.gate, os.O_RDWR)
         if os.fork() == 0:
             write(inherited, b"msgrcv %d 10\n" % queue)
-        write(os.open(own_mount.gate, os.O_RDWR), b"nanosleep 60\n")
+        write(other, b"nanosleep 60\n")
 
     parent = gate.spawn(block_both)
     wait_until(lambda: gate.mount.blocked(parent.pid) and own_mount.blocked(parent.pid), "both block")
