@@ -79,7 +79,8 @@ def _limit(pid: int) -> int | None:
             except SynosError as error:
                 if error.errno != errno.EPERM:
                     raise ProcessLookupError(pid) from None
-                return procfs.file_size_limit(pid)
+                soft, _ = procfs.limits(pid)[_RLIMIT_FSIZE]
+                return None if soft < 0 else soft
     except ProcessLookupError:
         raise SynosError(errno.ESRCH, f"process {pid} has ended") from None
     return None if found.soft == _INFINITY else int(found.soft)

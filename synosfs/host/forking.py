@@ -21,16 +21,16 @@ PROGRAM = str(Path(__file__).with_name("fork_program"))
 _MOST_BYTES = 60_000
 
 
-def send(connection: socket.socket, words: Iterable[bytes | int], fds: list[int], flags: int = 0) -> None:
-    """Send an order. ``flags``: MSG_DONTWAIT."""
+def send(connection: socket.socket, words: Iterable[bytes | int], fds: list[int]) -> None:
+    """Send an order; on a socket that does not wait, BlockingIOError when there is no room."""
     text = b"".join(b"%b\0" % (b"%d" % word if isinstance(word, int) else word) for word in words)
     if len(text) <= _MOST_BYTES:
-        socket.send_fds(connection, [b"i" + text], fds, flags | socket.MSG_NOSIGNAL)
+        socket.send_fds(connection, [b"i" + text], fds)
         return
     in_memory = os.memfd_create("order", os.MFD_CLOEXEC)
     try:
         os.write(in_memory, text)
-        socket.send_fds(connection, [b"m"], [in_memory, *fds], flags | socket.MSG_NOSIGNAL)
+        socket.send_fds(connection, [b"m"], [in_memory, *fds])
     finally:
         os.close(in_memory)
 

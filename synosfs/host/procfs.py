@@ -111,16 +111,6 @@ def user_namespace(tid: int | str) -> str:
         return ""
 
 
-def file_size_limit(pid: int) -> int | None:
-    """The soft RLIMIT_FSIZE of a process, in bytes; None: unlimited."""
-    line = next(line for line in text(pid, "limits").splitlines() if line.startswith(_FILE_SIZE))
-    soft = line[len(_FILE_SIZE) :].split()[0]
-    return None if soft == b"unlimited" else int(soft)
-
-
-_FILE_SIZE = b"Max file size"
-
-
 def limits(pid: int) -> list[tuple[int, int]]:
     """The soft and hard resource limits of a process, in the order of RLIMIT_*; -1: unlimited."""
     columns = text(pid, "limits").splitlines()

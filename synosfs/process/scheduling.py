@@ -11,7 +11,7 @@ import resource
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
-from synosfs.host import credentials, procfs
+from synosfs.host import procfs
 from synosfs.host.errors import explaining
 from synosfs.process.process import Process
 
@@ -143,13 +143,6 @@ def uptime_ticks() -> int:
     """What times(2) returns: ticks since some moment, here the boot."""
     with open("/proc/uptime", "rb") as file:
         return int(float(file.read().split()[0]) * _TICKS)
-
-
-def real_uid(pid: int) -> int:
-    try:
-        return credentials.identifiers(pid).uids[0]
-    except ProcessLookupError:
-        raise SynosError(errno.ESRCH, f"process {pid} has ended") from None
 
 
 _REASONS = {

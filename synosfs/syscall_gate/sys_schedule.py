@@ -73,7 +73,7 @@ def _who(caller: Caller, which: int, who: int) -> int:
         return who
     if which == scheduling.PRIO_PGRP:
         return scheduling.process_group(caller.process.pid)
-    return scheduling.real_uid(caller.process.pid) if which == scheduling.PRIO_USER else caller.tid
+    return identity.identifiers(caller.process.pid).uids[0] if which == scheduling.PRIO_USER else caller.tid
 
 
 def sys_sched_getaffinity(caller: Caller, pid: int) -> Reply:
