@@ -32,11 +32,11 @@ class Program(NamedTuple):
     environment: list[bytes]
     is_whole: bool
     umask: int
-    numbers: dict[int, int | Callable[[], int | None]]
+    numbers: dict[int, int | Callable[[], int]]
     directory: int = -1
     chdir: bytes = b""
     files: tuple[int, ...] = ()
-    at: Callable[[], int | None] | None = None
+    at: Callable[[], int] | None = None
     flags: int = 0
 
     @property
@@ -54,9 +54,9 @@ class Program(NamedTuple):
                     numbers += [number, ~source]
                 else:
                     numbers += [number, len(fds)]
-                    fds.append(_made(source))
+                    fds.append(source())
             if self.at is not None:
-                fds.append(_made(self.at))
+                fds.append(self.at())
             directory = [os.dup(self.directory)] if self.directory >= 0 else []
         except BaseException:
             forking.close(fds)
@@ -74,12 +74,6 @@ class Program(NamedTuple):
         ]
         pieces = [fds[start : start + MOST_FDS] for start in range(0, len(fds), MOST_FDS)]
         return [*((list[bytes | int]([b"descriptors"]), piece) for piece in pieces), (words, directory)]
-
-
-def _made(source: Callable[[], int | None]) -> int:
-    fd = source()
-    assert fd is not None, "what is made for a program is a descriptor"
-    return fd
 
 
 class Connection:

@@ -27,10 +27,6 @@ T = TypeVar("T")
 Answer = int | Reply | Blocking
 
 
-def _not_for_programs(description: Description) -> int | None:
-    return None
-
-
 class FileType(NamedTuple):
     """How a type of descriptor is read, written, and used by a host call that takes its host descriptor.
 
@@ -41,7 +37,7 @@ class FileType(NamedTuple):
     read: Callable[[Caller, Description, int], Answer]
     write: Callable[[Caller, Description, bytes], Answer]
     host_call: Callable[[Caller, Description, Callable[[int], Any]], Answer]
-    for_program: Callable[[Description], int | None] = _not_for_programs
+    for_program: Callable[[Description], int] | None = None
 
 
 def place_of(caller: Caller) -> Place:
@@ -362,15 +358,14 @@ def host_flags(description: Description, wanted: int, now: int) -> int:
     return wanted & ~abi.O_NONBLOCK | now & abi.O_NONBLOCK
 
 
-def for_program(description: Description) -> Callable[[], int | None] | None:
+def for_program(description: Description) -> Callable[[], int] | None:
     """What makes a host descriptor of it for a program, in a thread; None: a program has no use for one."""
     if description.file_type == "pidfd":
-        make: Callable[[Description], int | None] = _same_open_file
-    elif description.file_type in FILE_TYPES:
-        make = FILE_TYPES[description.file_type].for_program
+        make: Callable[[Description], int] | None = _same_open_file
     else:
-        make = _not_for_programs
-    if make is _not_for_programs:
+        row = FILE_TYPES.get(description.file_type)
+        make = None if row is None else row.for_program
+    if make is None:
         return None
     description.share()
     return partial(make, description)

@@ -21,7 +21,7 @@ from synosfs.syscall_gate.waiting import Until
 _CLONE_FLAGS = abi.SIGCHLD | abi.CLONE_VM | abi.CLONE_VFORK | abi.CLONE_UNTRACED
 
 #: Descriptors by their numbers in a program: as ``Program`` has them.
-Numbers = dict[int, int | Callable[[], int | None]]
+Numbers = dict[int, int | Callable[[], int]]
 
 
 def sys_fork(caller: Caller) -> Until:
@@ -127,7 +127,7 @@ def _execute(
     argv: list[bytes] | None,
     envp: list[bytes] | None,
     flags: int = 0,
-    at: Callable[[], int | None] | None = None,
+    at: Callable[[], int] | None = None,
 ) -> Until:
     place_of(caller).check(path)
     process, child = caller.process, _waiting(caller, "execve turns a child of fork into a program")

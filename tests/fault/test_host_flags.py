@@ -18,7 +18,7 @@ from here import Here
 from synosfs.host.thread import install_interrupt_handler
 from synosfs.kernel import Kernel
 from synosfs.process.descriptors import Description
-from synosfs.syscall_gate.file_types import FILE_TYPES
+from synosfs.syscall_gate.file_types import for_program
 from synosfs.syscall_gate.record import Reply, Request
 
 NONBLOCK = pytest.mark.parametrize("nonblock", [False, True])
@@ -134,10 +134,9 @@ class Opened:
         return self._caller.descriptors.get(fd)
 
     async def given(self, fd: int) -> int:
-        description = self[fd]
-        description.share()
-        given = await trio.to_thread.run_sync(FILE_TYPES[description.file_type].for_program, description)
-        assert given is not None
+        make = for_program(self[fd])
+        assert make is not None
+        given = await trio.to_thread.run_sync(make)
         assert fcntl.fcntl(given, fcntl.F_GETFD) == fcntl.FD_CLOEXEC
         return given
 
@@ -238,4 +237,4 @@ async def test_a_program_that_makes_a_shared_thing_wait_holds_up_nobody_else(ker
 
 async def test_what_a_program_has_no_use_for_it_is_not_given(kernel: Kernel) -> None:
     opened = Opened(kernel)
-    assert FILE_TYPES["standard"].for_program(opened[0]) is None
+    assert for_program(opened[0]) is None
