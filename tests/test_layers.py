@@ -74,7 +74,7 @@ ROOMS = {
     "fs.entries": room("process.accounts", "time pyfuse3"),
     "fs.boundary": room("errors kernel", "pyfuse3"),
     "fs.operations": room("slices errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
-    "fs.receive": room("errors", "os select time trio pyfuse3"),
+    "fs.receive": room("slices errors", "os select time trio pyfuse3"),
     "mount": room(
         "slices errors options mountpoint kernel fs host process.accounts syscall_gate",
         "resource select signal time trio pyfuse3",

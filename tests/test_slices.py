@@ -3,11 +3,13 @@
 import os
 from functools import partial
 
+import pytest
 import trio
 import trio.testing
 
+from synosfs import slices
 from synosfs.process.descriptors import Description, DescriptorTable
-from synosfs.slices import Line, take_slice
+from synosfs.slices import Line, Slices, take_slice
 
 
 def test_who_has_many_works_gets_one_slice_a_turn_and_each_work_its_share() -> None:
@@ -68,6 +70,40 @@ def test_steps_are_taken_for_a_slice_at_a_time() -> None:
         slices += 1
     assert slices > 3
     assert not take_slice(steps)
+
+
+def test_a_slice_is_over_when_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE_NS", 10**15)
+    steps = iter([None] * 100_000)
+    assert not take_slice(steps)  # all of them, where nobody waits
+    waiting = iter([False, False, True])
+    monkeypatch.setattr(slices.others, "wait", lambda: next(waiting))
+    steps = iter([None] * 10_000_000)
+    assert take_slice(steps)
+    assert list(waiting) == []
+
+
+def test_who_waits_goes_first_and_does_not_keep_a_long_work_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices.others, "wait", lambda: True)  # for ever
+    pauses = others = 0
+
+    async def other() -> None:
+        nonlocal others
+        while True:
+            await trio.lowlevel.checkpoint()
+            others += 1
+
+    async def main() -> None:
+        nonlocal pauses
+        work = Slices(Line())
+        trio.lowlevel.spawn_system_task(other)
+        with trio.fail_after(10):
+            while others < 20:
+                await work.pause()
+                pauses += 1
+
+    trio.run(main)
+    assert pauses > 20
 
 
 def test_the_numbers_of_a_process_that_ended_are_closed_in_steps_and_what_takes_long_in_one_thread() -> None:

@@ -8,7 +8,6 @@ import errno
 import itertools
 import os
 import stat
-import time
 from collections.abc import Sequence
 
 import pyfuse3
@@ -24,7 +23,7 @@ from synosfs.fs.pollers import Pollers
 from synosfs.fs.receive import Receiver
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
-from synosfs.slices import SLICE_NS
+from synosfs.slices import Slice
 
 #: rename(2): the only flag that is honoured.
 _RENAME_NOREPLACE = 1
@@ -275,7 +274,7 @@ class Operations(pyfuse3.Operations):
     @looks
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._directories[fh]
-        until_ns = time.perf_counter_ns() + SLICE_NS
+        is_over = Slice().is_over
         keep = listing.directory.keeps_names
         for position, (name, node) in listing.since(start_id):
             try:
@@ -290,7 +289,7 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
                 self.inodes.forget([(entry.st_ino, 1)])
                 return
-            if time.perf_counter_ns() > until_ns:
+            if is_over():
                 return  # it asks again
 
     @looks

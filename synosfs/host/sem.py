@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+from array import array
 from collections.abc import Iterable, Sequence
 from ctypes import c_int, c_size_t, c_ulong, c_void_p
 
@@ -49,10 +50,9 @@ def semctl_getall(semid: int, nsems: int) -> list[int]:
     return [*struct.unpack(f"={nsems}H", values)]
 
 
-def semctl_setall(semid: int, values: Sequence[int]) -> int:
-    """Set a set of exactly as many semaphores; each value fits 16 bits."""
-    packed = ctypes.create_string_buffer(struct.pack(f"={len(values)}H", *values))
-    return checked(_semctl(semid, 0, SETALL, ctypes.addressof(packed)))
+def semctl_setall(semid: int, values: "array[int]") -> int:
+    """Set a set of exactly as many semaphores, each an unsigned short."""
+    return checked(_semctl(semid, 0, SETALL, values.buffer_info()[0]))
 
 
 def semop_nowait(semid: int, operations: Sequence[Iterable[int]]) -> int:

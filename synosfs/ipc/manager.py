@@ -7,7 +7,7 @@ published.
 
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Protocol
 
 from synosfs.ipc.fifo import FifoRegistry
@@ -110,7 +110,8 @@ class IPCManager:
             self.semaphore_operated(semid, operation.num, actor.pid)
         self.undo.operated(actor, semid, operations)
 
-    def ended(self, actor: Actor) -> None:
-        """``actor`` has ended. The host reverts its operations and keeps the daemon's pid for it."""
+    def ended(self, actor: Actor) -> Iterator[None]:
+        """``actor`` has ended. The host reverts its operations and keeps the daemon's pid for it: noted in steps."""
         for semid, num, _ in self.undo.ended(actor):
             self.semaphore_operated(semid, num, actor.pid)
+            yield

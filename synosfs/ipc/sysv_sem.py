@@ -7,6 +7,7 @@ belongs to the thread that makes it: the host reverts it when the last thread th
 """
 
 import errno
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -140,11 +141,12 @@ class SemaphoreSet:
             raise SynosError(
                 errno.EINVAL, f"set {self.semid} has {nsems} semaphores, not {len(values)}; give a value for each"
             )
-        # The host takes 16 bits of each: what does not fit must not become something else.
-        if min(values) < 0 or max(values) > _SEMVMX:
-            values = [_SEMVMX + 1] * nsems
+        try:
+            packed = array("H", values)
+        except OverflowError:  # the host takes 16 bits of each: what does not fit must not become something else
+            packed = array("H", [_SEMVMX + 1]) * nsems
         with explaining(_ALTER, semid=self.semid, num=0):
-            host_sem.semctl_setall(self.semid, values)
+            host_sem.semctl_setall(self.semid, packed)
 
     def status(self) -> SetStatus:
         """semctl(IPC_STAT): EACCES without read permission."""

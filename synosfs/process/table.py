@@ -5,16 +5,18 @@ a pidfd held from the first touch makes that exact: while the pidfd has not fire
 A process enters the table when it first takes part (opens the gate for writing) and leaves it when it dies, however
 it dies; what it holds here goes with it at once.
 
-The table does not know what processes do; it calls ``at_exit`` so that others can let go of what they keep for one.
+The table does not know what processes do; it calls ``at_exit`` so that others can let go of what they keep for one,
+at once or in the steps that they return.
 """
 
 import logging
 import os
 import select
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from errno import EAGAIN, EMFILE, ENFILE, ESRCH
 from functools import partial
+from itertools import chain
 
 import trio
 
@@ -45,7 +47,7 @@ class ProcessTable:
         self._deaths = select.epoll()
         #: What the dead still hold, and let go of one after the other.
         self._leaving: deque[Iterator[None]] = deque()
-        self.at_exit: list[Callable[[Process], None]] = []
+        self.at_exit: list[Callable[[Process], Iterable[None]]] = []
         self.entered = 0
 
     def __iter__(self) -> Iterator[Process]:
@@ -162,15 +164,13 @@ class ProcessTable:
         log.debug("pid %d has ended", process.pid)
         self._deaths.unregister(process.pidfd)
         del self._processes[process.pid], self._by_pidfd[process.pidfd]
-        steps = process.close()
+        steps = chain(process.close(), *(let_go(process) for let_go in self.at_exit))
         if process.child is not None and process.child.parent is not None:
             self._zombies[process.pid] = process
         if self._leaving or take_slice(steps):
             self._leaving.append(steps)
             if len(self._leaving) == 1:
                 trio.lowlevel.spawn_system_task(self._let_go, name="what the dead hold")
-        for forget in self.at_exit:
-            forget(process)
 
     async def _let_go(self) -> None:
         while self._leaving:

@@ -19,7 +19,7 @@ from synosfs.errors import SynosError, WouldBlock, excerpt
 from synosfs.host import rights
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.descriptors import Description
-from synosfs.slices import SLICE_NS
+from synosfs.slices import Slice
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.effects import Effect
@@ -75,17 +75,20 @@ class Turn:
     replies hold, and, once no more of them is to be run, the reply that the rest gets.
     """
 
-    __slots__ = ("_caller", "_parking", "began_ns", "held", "stopped")
+    __slots__ = ("_caller", "_parking", "_slice", "held", "is_due", "stopped")
 
     def __init__(self, parking: Parking, caller: Caller) -> None:
         self._parking = parking
         self._caller = caller
+        self._slice = Slice()
+        #: Whether the slice is over.
+        self.is_due = self._slice.is_over
         self.begin()
 
     def begin(self) -> None:
         """A new write: what was before it is forgotten, a signal included."""
         self._caller.interrupted = False
-        self.began_ns = _perf()
+        self._slice.begin()
         self.held = 0
         self.stopped: Reply | None = None
 
@@ -99,15 +102,12 @@ class Turn:
         """No more is run; this is what the rest is answered."""
         self.stopped = self.stopped or reply
 
-    def is_due(self) -> bool:
-        return _perf() - self.began_ns > SLICE_NS
-
     async def let_others_in(self) -> None:
         """The slice is over: whoever has waited for the daemon is served now."""
         await self._parking.let_others_in(self._caller)
         if self._caller.interrupted:
             self.stopped = NOT_RUN
-        self.began_ns = _perf()
+        self._slice.begin()
 
 
 class SyscallDispatcher:
@@ -183,7 +183,7 @@ class SyscallDispatcher:
                 turn.held += len(reply.data)
                 if turn.held > MAX_REPLIES:
                     turn.stopped = _ENOUGH
-            if _perf() - turn.began_ns > SLICE_NS:
+            if turn.is_due():
                 await turn.let_others_in()
             if until_error and reply.errno:
                 break
@@ -200,7 +200,7 @@ class SyscallDispatcher:
                 translated.append(translate(request))
             except Exception as error:  # as in _begin: a bug of ours is one record's answer
                 return requests, self._complete(None, caller, (), _failed(error), 0)
-            if _perf() - turn.began_ns > SLICE_NS:
+            if turn.is_due():
                 await turn.let_others_in()
         return translated, None
 

@@ -22,7 +22,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -156,11 +156,12 @@ class Parking:
         finally:
             self._pausing.discard(pausing)
 
-    def end_process(self, process: Process) -> None:
-        """Its process is dead: nobody is left to take the answers of its sessions."""
+    def end_process(self, process: Process) -> Iterable[None]:
+        """Its process is dead: nobody is left to take the answers of its sessions. No steps are left to take."""
         for parked in self:
             if parked.caller.process is process:
                 parked.end(SynosError(errno.ESRCH, f"process {process.pid} has ended"))
+        return ()
 
     def let_go(self) -> None:
         """A door has closed for some: end the calls of those whom it no longer lets wait."""

@@ -135,7 +135,8 @@ def test_many_processes_with_undo_leave_no_thread_of_the_daemon_behind(
     for child in children:
         child.kill()
     wait_until(lambda: values(native, semid) == [5, 0] and waiting(native, semid) == 0, "all is undone")
-    wait_until(lambda: len(os.listdir(tasks)) <= before, "the avatars have ended")
+    idle = 2  # are kept for the next calls that block, if there were none before
+    wait_until(lambda: len(os.listdir(tasks)) <= before + idle, "the avatars have ended")
 
 
 @pytest.mark.parametrize(("name", "line"), [("syscall", "semop {} 1:-1"), ("sem/sysv/{}", "1:-1"), ("syscall", "[{}]")])
