@@ -6,17 +6,26 @@ as, from what the host's kernel said and nothing else.
 """
 
 import errno
+import logging
+from collections.abc import Iterable
+from functools import partial
+
+import trio
 
 from synosfs.errors import SynosError
 from synosfs.host import credentials, procfs, rights, usernamespace
 from synosfs.host.confinement import Confinement, equally_confined
 from synosfs.host.credentials import Credentials
 from synosfs.host.pidfd import Ids
+from synosfs.ipc.journal import Journal
 from synosfs.ipc.manager import IPCManager
+from synosfs.ipc.ownership import Left
+from synosfs.ipc.things import Thing
 from synosfs.process.accounts import Accounts, Limits
 from synosfs.process.process import Process
 from synosfs.process.refusals import Refusal, Refusals
 from synosfs.process.table import ProcessTable
+from synosfs.slices import Line, Slices
 from synosfs.syscall_gate import text
 from synosfs.syscall_gate.caller import Caller, Origin
 from synosfs.syscall_gate.dispatch import SyscallDispatcher
@@ -25,14 +34,18 @@ from synosfs.syscall_gate.record import Reply
 from synosfs.syscall_gate.statistics import SyscallStatistics
 from synosfs.syscall_gate.watches import Watches
 
+log = logging.getLogger(__name__)
+
 
 class Kernel:
     """One for the mount. Used from the trio thread only."""
 
-    def __init__(self, confined: str = "ipc", limits: Limits | None = None) -> None:
-        """``confined``: what callers get that are confined otherwise than by their ids; see ``confinement``."""
+    def __init__(self, confined: str = "ipc", limits: Limits | None = None, journal: Journal | None = None) -> None:
+        """``confined``: what callers get that are confined otherwise than by their ids; see ``confinement``.
+        ``journal``: what a killed daemon has left, and this one will leave.
+        """
         self.confinement = Confinement(confined)
-        self.ipc = IPCManager()
+        self.ipc = IPCManager(journal)
         self.accounts = Accounts(limits)
         self.processes = ProcessTable(self.ipc, self.accounts)
         self._refusals = Refusals()
@@ -41,13 +54,66 @@ class Kernel:
         self.statistics = SyscallStatistics()
         self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
         self.observers = self.dispatcher.observers
-        self.processes.at_exit += [self.parking.end_process, self.ipc.ended]
+        self.processes.at_exit += [self.parking.end_process, self.ipc.ended, self._owner_ended]
 
     async def close(self) -> None:
         """Answer all who are blocked, and let go of every process."""
         self.watches.close()
         await self.parking.close()
         self.processes.close()
+        self.ipc.journal.close()
+
+    async def recover(self) -> None:
+        """Take up what a killed daemon left: owners that are alive own on, and what has none any more goes."""
+        ownership, left = self.ipc.ownership, []
+        unfinished = [made for made, _, _ in ownership.unfinished()]
+        if unfinished:
+            log.warning("%d objects were being made when the daemon before this one ended", len(unfinished))
+        for owner in self.ipc.journal.owners():
+            thing, lent = Thing(owner.kind, owner.name), Credentials(owner.uid, owner.gid, (), owner.capabilities)
+            lent = rights.OWN if lent._replace(groups=rights.OWN.groups) == rights.OWN else lent
+            process = self.processes.again(owner.pid, owner.start_time)
+            if process is not None:
+                ownership.restore(process, lent, thing, owner.mark)
+            else:
+                left.append(Left(thing, owner.mark, lent, owner.pid, owner.start_time))
+        gone = [one for one in left if not ownership.owners(*one.thing)]
+        for one in left:
+            if one not in gone:
+                self.ipc.journal.disowned(*one.thing, one.pid, one.start_time)
+        await self._remove(gone)
+
+    def _owner_ended(self, process: Process) -> Iterable[None]:
+        left = self.ipc.ownership.ended(process)
+        if left:
+            trio.lowlevel.spawn_system_task(self._remove, left, name="what has no owner any more")
+        return ()
+
+    async def _remove(self, left: list[Left]) -> None:
+        """Remove what has lost its last owner, with that owner's rights."""
+        slices = Slices(Line())
+        for one in left:
+            await slices.pause()
+            if self.ipc.ownership.owners(*one.thing):
+                continue  # somebody has come to own it meanwhile
+            kind = self.ipc.things.kinds[one.thing.kind]
+            try:
+                seen = self.ipc.things.look(one.thing)
+                if seen.mark == one.mark:
+                    remove = partial(kind.remove, one.thing.name, one.rights)
+                    self.ipc.removals.expected.add(one.thing)
+                    if kind.may_sleep:
+                        await self.parking.watch(one.rights, remove)
+                    else:
+                        with rights.acting_as(one.rights):
+                            remove()
+                    self.ipc.left(one.thing, seen, one.pid, one.rights.uid)
+            except SynosError as error:
+                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EIDRM):  # it has gone by itself
+                    log.warning("%s stays, though its last owner (pid %d) has ended: %s", one.thing, one.pid, error)
+            finally:
+                self.ipc.removals.expected.discard(one.thing)
+            self.ipc.journal.gone(*one.thing)
 
     def caller(self, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
         """The thread that opens a file to take part, with the rights that it has now. ESRCH when it is gone."""

@@ -13,6 +13,7 @@ from functools import partial
 import pyfuse3
 import trio
 
+from synosfs import runtime
 from synosfs.errors import SynosError
 from synosfs.fs import observe, tree
 from synosfs.fs.interrupts import InterruptWatch, Waiter
@@ -21,6 +22,7 @@ from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
 from synosfs.host import guard
 from synosfs.host.thread import install_interrupt_handler
+from synosfs.ipc.journal import Journal
 from synosfs.kernel import Kernel
 from synosfs.mountpoint import device, mounted
 from synosfs.options import MountOptions
@@ -70,7 +72,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         # Before the mount is there: a signal during the start must not leave it behind.
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         install_interrupt_handler()
-        kernel = Kernel(options.confined, Limits(**options.limits))
+        kernel = Kernel(options.confined, Limits(**options.limits), Journal(runtime.journal(options.mountpoint)))
         stack.push_async_callback(kernel.close)
         interrupts = InterruptWatch(kernel.parking)
         receiver = Receiver(interrupts.notice, partial(signal.setitimer, signal.ITIMER_REAL))
@@ -96,6 +98,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         nursery.start_soon(
             _free_when_detached, options.mountpoint, kernel.ipc.device, kernel.parking, name="mount table"
         )
+        await kernel.recover()
         guard.enforce()
         ready()
         log.info("mounted on %s", options.mountpoint)

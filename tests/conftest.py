@@ -50,6 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.register_profile("fast", settings.get_profile("shared machine"), max_examples=20)
         settings.load_profile("fast")
     _heed_signals()
+    # What daemons keep beyond their end is to go with the run. Mounts have directories of their own.
+    runtime = tempfile.TemporaryDirectory(prefix="synosfs-test-runtime-")
+    config.add_cleanup(runtime.cleanup)
+    os.environ["RUNTIME_DIRECTORY"] = runtime.name
 
 
 def _heed_signals() -> None:

@@ -33,6 +33,7 @@ class Mount:
         self.path.mkdir(exist_ok=True)
         self.gate = self.path / "syscall"
         self.log = directory / "log"
+        self.runtime = directory / "runtime"
         self._prefix = prefix
         self._options = options
         self._log_read = 0
@@ -45,7 +46,8 @@ class Mount:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(str(notify))
             command = [*self._prefix, SYNOSFS, "-f", "--log-file", str(self.log), *self._options, str(self.path)]
-            environment = os.environ | {"NOTIFY_SOCKET": str(notify), "SYNOSFS_GUARD": "1"}
+            own = {"NOTIFY_SOCKET": str(notify), "SYNOSFS_GUARD": "1", "RUNTIME_DIRECTORY": str(self.runtime)}
+            environment = os.environ | own
             self.daemon = subprocess.Popen(command, env=environment, start_new_session=True)
             ended = os.pidfd_open(self.daemon.pid)
             try:

@@ -39,12 +39,14 @@ ROOMS = {
     "options": room("errors"),
     "logfilter": room("errors", "time"),
     "slices": room("", "time trio"),
+    "runtime": room("", "os pathlib"),
     "mountpoint": room("errors options host.arch", "os pathlib select shutil signal subprocess threading time"),
     "host": room(
         "errors",
         "ctypes os pathlib select signal threading time fcntl mmap termios socket subprocess posix_ipc trio outcome"
         " _thread",
     ),
+    "ipc.journal": room("", "os sqlite3"),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
     "ipc": room("errors host", "os select fcntl termios socket threading time msgspec trio"),
     "process": room(
@@ -64,19 +66,20 @@ ROOMS = {
     "syscall_gate.watches": room(
         "slices errors ipc process host.rights host.credentials", "os select trio time msgspec"
     ),
-    "kernel": room("errors host ipc process syscall_gate"),
+    "kernel": room("slices errors host ipc process syscall_gate", "trio"),
     "fs": room(
         "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
         "os time trio",
     ),
     "fs.interrupts": room("slices errors syscall_gate mountpoint host.procfs", "os time trio"),
-    "fs.proc": room("slices errors ipc process kernel host.credentials host.procfs", "time"),
+    "fs.proc": room("slices errors ipc process syscall_gate.text kernel host.credentials host.procfs", "time"),
+    "fs.removed": room("slices errors ipc.things syscall_gate.text kernel host.procfs", "time"),
     "fs.entries": room("process.accounts", "time pyfuse3"),
     "fs.boundary": room("errors kernel", "pyfuse3"),
     "fs.operations": room("slices errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("slices errors", "os select time trio pyfuse3"),
     "mount": room(
-        "slices errors options mountpoint kernel fs host process.accounts syscall_gate",
+        "slices errors options mountpoint runtime kernel fs host ipc.journal process.accounts syscall_gate",
         "resource select signal time trio pyfuse3",
     ),
     "daemon": room(

@@ -27,6 +27,7 @@ from synosfs.fs.node import (
     reads,
     writes,
 )
+from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
@@ -184,7 +185,7 @@ _QUEUES = sysv.Family(
 
 _HEADER = (
     *("key", "msqid", "uid", "gid", "perms", "cbytes", "qnum", "qbytes"),
-    *("lspid", "lrpid", "stime", "rtime", "ctime", "cuid", "cgid"),
+    *("lspid", "lrpid", "stime", "rtime", "ctime", "cuid", "cgid", "owners"),
 )
 
 
@@ -210,6 +211,7 @@ _COMMANDS = {
         row(
             None, "set", _set, "msqid:int uid:uid? gid:uid? mode:mode? qbytes:long?", help="change owner, mode or size"
         ),
+        *sysv.owning("msgq", "msqid"),
     )
 }
 
@@ -222,9 +224,10 @@ def directory(kernel: Kernel) -> Directory:
 
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(_HEADER, _QUEUES, status), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _QUEUES, status), _COMMANDS),
             "sysv": sysv.ById(kernel, _QUEUES),
             "key": sysv.ByKey(kernel, _QUEUES),
             "posix": posix_mq.directory(kernel),
+            "removed": RemovedFile(kernel, "msgq"),
         }
     )

@@ -6,15 +6,17 @@ to the daemon's descriptor of it, which the host opens for root and the daemon's
 """
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from errno import EINVAL, ENOENT
+from functools import partial
 
 from synosfs.errors import SynosError
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.descriptors import DescriptorLink
 from synosfs.fs.node import FOREVER, Attributes, Node, Who, no_such
 from synosfs.fs.posix import change_attributes
+from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import call_as
 from synosfs.ipc import pipe
 from synosfs.ipc.change import Change
@@ -57,7 +59,7 @@ class Pipes(Node):
     """The directory."""
 
     kernel: Kernel
-    ctl: CtlFile = field(compare=False)
+    files: Mapping[str, Node] = field(compare=False)
 
     entry_timeout = FOREVER
     attr_timeout = FOREVER
@@ -67,8 +69,8 @@ class Pipes(Node):
         return Attributes(stat.S_IFDIR | 0o1777)
 
     def lookup(self, name: str, who: Who) -> Node:
-        if name == "ctl":
-            return self.ctl
+        if name in self.files:
+            return self.files[name]
         fifo = self.kernel.ipc.fifos.find(name)
         if fifo is not None:
             return FifoNode(self.kernel, fifo)
@@ -81,7 +83,7 @@ class Pipes(Node):
         raise no_such(name)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        yield "ctl", self.ctl
+        yield from self.files.items()
         for name, fifo in self.kernel.ipc.fifos:
             yield name, FifoNode(self.kernel, fifo)
         for process in _seen(self.kernel, who):
@@ -123,6 +125,10 @@ def _remove(name: str) -> Request:
     return Request("unlink", [_plain(name)])
 
 
+def _owning(call: str, name: str) -> Request:
+    return Request(call, [f"pipes/{_plain(name)}"])
+
+
 def _plain(name: str) -> str:
     if "/" in name:
         raise SynosError(EINVAL, f"a name in pipes/ has no slash, as {name} has")
@@ -133,6 +139,8 @@ _COMMANDS = {
     command.name: command
     for command in (
         row(None, "create", _create, "name:path mode:mode=0666", help="make a FIFO here"),
+        row(None, "own", partial(_owning, "own"), "name:path", help="it goes when the last of its owners ends"),
+        row(None, "disown", partial(_owning, "disown"), "name:path", help="it does not go with the caller"),
         row(None, "remove", _remove, "name:path", help="remove a FIFO; those who have it open keep it"),
     )
 }
@@ -155,4 +163,5 @@ def directory(kernel: Kernel) -> Pipes:
                 owner = (*process.owner(), "0600")
                 yield (f"{pid}.{number}", "pipe", pid, number, end, size, count, *owner, description.ipc_id)
 
-    return Pipes(kernel, CtlFile(kernel, _HEADER, rows, _COMMANDS))
+    ctl = CtlFile(kernel, _HEADER, rows, _COMMANDS)
+    return Pipes(kernel, {"ctl": ctl, "removed": RemovedFile(kernel, "pipes")})

@@ -19,6 +19,7 @@ from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.kernel import Kernel
 from synosfs.process.process import Process
 from synosfs.slices import Slices
+from synosfs.syscall_gate.text import word
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def _status(kernel: Kernel, process: Process) -> str:
         "Calls": process.calls,
         "Errors": process.errors,
         "Blocked": parked,
+        "Owns": " ".join(word(str(thing)) for thing in kernel.ipc.ownership.of(process)),
     }
     return "".join(f"{name}:\t{value}\n" for name, value in fields.items())
 

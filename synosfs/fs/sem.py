@@ -16,6 +16,7 @@ from synosfs.fs import posix_sem, sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.lines import LineHandle
 from synosfs.fs.node import Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
+from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
@@ -149,7 +150,7 @@ _SETS = sysv.Family(
 
 # --- sem/ctl ---------------------------------------------------------------------------------------------------------
 
-_HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid")
+_HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid", "owners")
 
 
 def _create(key: int, nsems: int, mode: int, init: list[int] | None) -> Request:
@@ -182,6 +183,7 @@ _COMMANDS = {
         row(None, "set", _set, "semid:int uid:uid? gid:uid? mode:mode?", help="change owner or mode"),
         row(None, "setval", _setval, "semid:int num:int value:int", help="set one value, clearing undo entries for it"),
         row(None, "setall", _setall, "semid:int values:values", help="set all values v,v,v, clearing undo entries"),
+        *sysv.owning("sem", "semid"),
     )
 }
 # fmt: on
@@ -195,9 +197,10 @@ def directory(kernel: Kernel) -> Directory:
 
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(_HEADER, _SETS, status), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _SETS, status), _COMMANDS),
             "sysv": sysv.ById(kernel, _SETS),
             "key": sysv.ByKey(kernel, _SETS),
             "posix": posix_sem.directory(kernel),
+            "removed": RemovedFile(kernel, "sem"),
         }
     )

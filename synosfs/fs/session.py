@@ -213,5 +213,6 @@ class Session(Handle):
 async def call_as(kernel: Kernel, who: Who, request: Request) -> Reply:
     """A call that an operation by name stands for (rm, chmod, mkfifo …), made by who asked. Its error is raised."""
     caller = open_caller(kernel, who)
+    caller.because = "rm"  # what else removes anything by name
     caller.user_namespace = usernamespace.OURS  # the kernel has translated the ids of a chown already
     return await kernel.dispatcher.called(caller, request)

@@ -24,6 +24,7 @@ from synosfs.fs import sysv
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.memory import apart, copied
 from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
+from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
@@ -340,7 +341,7 @@ _SEGMENTS = sysv.Family(
 
 _HEADER = (
     *("key", "shmid", "uid", "gid", "perms", "segsz", "nattch", "status"),
-    *("cpid", "lpid", "atime", "dtime", "ctime", "cuid", "cgid", "rss", "swap"),
+    *("cpid", "lpid", "atime", "dtime", "ctime", "cuid", "cgid", "rss", "swap", "owners"),
 )
 
 
@@ -359,6 +360,7 @@ def _rows(kernel: Kernel) -> Iterable[tuple[object, ...]]:
             "status": _state(status),
             "rss": listed.rss,
             "swap": listed.swap,
+            "owners": sysv.owners(kernel, _SEGMENTS, status.shmid),
         }
         yield tuple(shown[name] for name in _HEADER)
 
@@ -379,6 +381,7 @@ _COMMANDS = {
         row(None, "set", _set, "shmid:int uid:uid? gid:uid? mode:mode?", help="change owner or mode"),
         row(None, "lock", partial(_commanded, abi.SHM_LOCK), "shmid:int", help="keep it out of swap"),
         row(None, "unlock", partial(_commanded, abi.SHM_UNLOCK), "shmid:int", help="let it be swapped again"),
+        *sysv.owning("shm", "shmid"),
     )
 }
 
@@ -389,6 +392,7 @@ def directory(kernel: Kernel) -> Directory:
         {
             "ctl": CtlFile(kernel, _HEADER, lambda _who: _rows(kernel), _COMMANDS),
             "posix": Link("/dev/shm"),
+            "removed": RemovedFile(kernel, "shm"),
             "sysv": sysv.ById(kernel, _SEGMENTS),
             "key": SegmentsByKey(kernel, _SEGMENTS, NewSegments()),
         }

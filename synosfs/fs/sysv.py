@@ -7,10 +7,11 @@ one; ``ById`` and ``ByKey`` are the two directories, ``rows`` the table of ``ctl
 
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
 from errno import EIDRM, EINVAL, ENOENT, ESTALE
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from synosfs.errors import SynosError
@@ -19,9 +20,10 @@ from synosfs.fs.session import call_as
 from synosfs.host.abi import IPC_PRIVATE, IPC_RMID, IPC_SET
 from synosfs.host.credentials import CAP_DAC_OVERRIDE
 from synosfs.ipc.change import Change
-from synosfs.ipc.sysv import listing
+from synosfs.ipc.sysv import Listed, listing
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.record import Octal, Request
+from synosfs.syscall_gate.spec import Row, row
 
 T = TypeVar("T")
 
@@ -94,8 +96,8 @@ class ById(Node):
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
         return (
-            (str(number), self.family.file(self.kernel, number, None, Seen.AS_ALL))
-            for number, _ in listing(self.family.table)
+            (str(listed.number), self.family.file(self.kernel, listed.number, None, Seen.AS_ALL))
+            for listed in look_at_all(self.kernel, self.family)
         )
 
     async def unlink(self, name: str, who: Who) -> None:
@@ -120,9 +122,10 @@ class ByKey(ById):
     keeps_names = False  # a key comes to mean another object
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
-        objects = listing(self.family.table)
         return (
-            (f"{key:#x}", self.family.file(self.kernel, number, None, Seen.AS_ALL)) for number, key in objects if key
+            (f"{listed.key:#x}", self.family.file(self.kernel, listed.number, None, Seen.AS_ALL))
+            for listed in look_at_all(self.kernel, self.family)
+            if listed.key
         )
 
     async def create(self, name: str, mode: int, who: Who) -> Node:
@@ -199,15 +202,43 @@ def existing(status: Callable[[], T]) -> T:
         raise SynosError(ENOENT, error.message) from None
 
 
-def rows(header: tuple[str, ...], family: Family, status: Callable[[int], Status]) -> Iterable[tuple[object, ...]]:
-    """The lines of a ``ctl`` table: for each object the fields of its status that ``header`` names."""
-    for number, _ in listing(family.table):
+def look_at_all(kernel: Kernel, family: Family) -> Iterator[Listed]:
+    """Every object of the family; what a look before this one showed and this one does not, is noted as gone."""
+    return kernel.ipc.removals.looking(family.table, listing(family.table))
+
+
+def rows(
+    kernel: Kernel, header: tuple[str, ...], family: Family, status: Callable[[int], Status]
+) -> Iterable[tuple[object, ...]]:
+    """The lines of a ``ctl`` table: for each object the fields of its status that ``header`` names, and its owners."""
+    for listed in look_at_all(kernel, family):
         try:
-            found = status(number)
+            found = status(listed.number)
         except SynosError:
             continue  # removed since it was listed
-        shown = found._asdict() | {"key": f"{found.key:#x}", "perms": Octal(found.mode & 0o777)}
+        shown = found._asdict() | {
+            "key": f"{found.key:#x}",
+            "perms": Octal(found.mode & 0o777),
+            "owners": owners(kernel, family, listed.number),
+        }
         yield tuple(shown[name] for name in header)
+
+
+def owners(kernel: Kernel, family: Family, number: int) -> str:
+    """The pids of an object's owners, for a table."""
+    return ",".join(str(owner.pid) for owner in kernel.ipc.ownership.owners(family.table, number)) or "-"
+
+
+def owning(directory: str, number: str) -> tuple[Row, Row]:
+    """The command words that make the caller an owner of an object, and no longer one."""
+
+    def request_to(call: str, number: int) -> Request:
+        return Request(call, [f"{directory}/{number}"])
+
+    return (
+        row(None, "own", partial(request_to, "own"), f"{number}:int", help="it goes when the last of its owners ends"),
+        row(None, "disown", partial(request_to, "disown"), f"{number}:int", help="it does not go with the caller"),
+    )
 
 
 def request(call: str, *args: int, **given: Any) -> Request:

@@ -11,6 +11,8 @@ IPC_PRIVATE = 0
 IPC_CREAT = 0o1000
 IPC_EXCL = 0o2000
 IPC_NOWAIT = 0o4000
+#: Not Linux's, which has no flag there for ``*get`` or ``*_open``: what is made goes with its last owner.
+IPC_EPHEMERAL = 1 << 24
 
 IPC_RMID = 0
 IPC_SET = 1

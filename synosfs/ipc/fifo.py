@@ -116,7 +116,7 @@ class FifoRegistry:
         return fifo
 
     def _check_free(self, name: str) -> None:
-        if name in self._fifos or name in ("ctl", ".", ".."):
+        if name in self._fifos or name in ("ctl", "removed", ".", ".."):
             raise SynosError(EEXIST, f"pipes/{name} exists already")
         if not name or "/" in name or is_reserved(name):
             raise SynosError(EINVAL, f"pipes/{name}: names such as 12.3 are those of anonymous pipes; choose another")

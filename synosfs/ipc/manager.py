@@ -10,11 +10,16 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Protocol
 
+from synosfs.host import procfs
 from synosfs.ipc.fifo import FifoRegistry
+from synosfs.ipc.journal import Journal
 from synosfs.ipc.mq_notifier import Notifier
+from synosfs.ipc.ownership import Ownership
+from synosfs.ipc.removals import Removals
 from synosfs.ipc.sysv_msg import QueueStatus
 from synosfs.ipc.sysv_sem import Operation
 from synosfs.ipc.sysv_shm import SegmentStatus
+from synosfs.ipc.things import Seen, Thing, Things
 from synosfs.ipc.undo import UndoLedger
 
 #: Remember the actors of this many objects a role; then forget the older half.
@@ -30,7 +35,7 @@ class Actor(Hashable, Protocol):
 class IPCManager:
     """One for the mount."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
         self._daemon = os.getpid()
         self._actors: defaultdict[str, dict[Hashable, tuple[int, int]]] = defaultdict(dict)
         #: Who set all semaphores of a set at once, and how many sets had been set so by then.
@@ -38,6 +43,10 @@ class IPCManager:
         self._times_set = 0
         self.undo = UndoLedger()
         self.fifos = FifoRegistry()
+        self.journal = journal or Journal()
+        self.things = Things(self.fifos)
+        self.ownership = Ownership(self.things, self.journal)
+        self.removals = Removals(self.journal)
         #: Where the mount is, and its device number; nowhere yet.
         self.mountpoint = ""
         self.device = -1
@@ -109,6 +118,19 @@ class IPCManager:
         for operation in operations:
             self.semaphore_operated(semid, operation.num, actor.pid)
         self.undo.operated(actor, semid, operations)
+
+    def removed(self, thing: Thing, seen: Seen | None, why: str, actor: Actor, uid: int) -> None:
+        """``actor`` has removed it; ``seen`` is what it was."""
+        self.ownership.gone(thing)
+        try:
+            program = procfs.stat(actor.pid).command
+        except ProcessLookupError:
+            program = ""
+        self.removals.add(thing, seen, why, actor.pid, uid, program)
+
+    def left(self, thing: Thing, seen: Seen, pid: int, uid: int) -> None:
+        """It was removed because its last owner, ``pid``, has ended."""
+        self.removals.add(thing, seen, "its last owner has ended", pid, uid, "")
 
     def ended(self, actor: Actor) -> Iterator[None]:
         """``actor`` has ended. The host reverts its operations and keeps the daemon's pid for it: noted in steps."""

@@ -32,8 +32,14 @@ def in_its_slot(number: int, stat_slot: Callable[[int], Status]) -> Status | Non
 
 
 class Perm(Protocol):
-    """What IPC_SET changes of every family's status."""
+    """``struct ipc_perm`` in every family's status; the key as an unsigned number."""
 
+    @property
+    def key(self) -> int: ...
+    @property
+    def cuid(self) -> int: ...
+    @property
+    def cgid(self) -> int: ...
     @property
     def uid(self) -> int: ...
     @property
@@ -65,11 +71,24 @@ def table_of(family: str) -> Iterator[bytes]:
 _PIECE = 16 << 10
 
 
-def listing(family: str) -> Iterator[tuple[int, int]]:
-    """Id and unsigned key of every object of the namespace in the kernel's order, whoever made it."""
+class Listed(NamedTuple):
+    """An object in a list of all: its id, its unsigned key, its owner."""
+
+    number: int
+    key: int
+    uid: int
+
+
+#: Where the owner stands in a line.
+_UID = {"msg": 7, "sem": 4, "shm": 7}
+
+
+def listing(family: str) -> Iterator[Listed]:
+    """Every object of the namespace in the kernel's order, whoever made it."""
+    uid = _UID[family]
     for line in table_of(family):
-        key, number, _ = line.split(None, 2)
-        yield int(number), int(key) & 0xFFFFFFFF
+        fields = line.split(None, 8)
+        yield Listed(int(fields[1]), int(fields[0]) & 0xFFFFFFFF, int(fields[uid]))
 
 
 class Limits(NamedTuple):

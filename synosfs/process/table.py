@@ -68,6 +68,14 @@ class ProcessTable:
         """As ``find``, and a child that has ended and is still to be waited for."""
         return self.find(pid) or self._zombies.get(pid)
 
+    def again(self, pid: int, start_time: int) -> Process | None:
+        """The process that took part before this daemon did, made to do so; None when it has ended."""
+        try:
+            process = self.find(pid) or (self._add(pid) if procfs.stat(pid).start_time == start_time else None)
+        except ProcessLookupError:
+            return None
+        return process if process is not None and process.start_time == start_time else None
+
     def zombies(self) -> list[Process]:
         """Children that have ended and are still to be waited for."""
         return list(self._zombies.values())

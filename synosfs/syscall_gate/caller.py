@@ -46,6 +46,8 @@ class Caller:
     itself, such as a POSIX queue; without them the process's own serve. ``user_namespace`` is the process's at the
     opening; ``confinement`` knows whether files of the host's are for it.
 
+    ``because`` is why what it removes is removed, where that is not the call itself.
+
     ``bound`` are the ids that the process had when the session was opened; None: whatever it becomes, the opener may
     act for it. See ``check``.
     """
@@ -64,6 +66,7 @@ class Caller:
     interrupted: bool = False
     table: DescriptorTable | None = None
     space: AddressSpace | None = None
+    because: str = ""
     confinement: Confinement = field(kw_only=True)
     user_namespace: UserNamespace = field(kw_only=True)
 

@@ -47,7 +47,7 @@ class Kind(NamedTuple):
 _MOST_VALUES = 65_535
 
 _MSG_FLAGS = {name: getattr(abi, name) for name in ("IPC_NOWAIT", "MSG_NOERROR", "MSG_EXCEPT", "MSG_COPY")}
-_GET_FLAGS = {name: getattr(abi, name) for name in ("IPC_CREAT", "IPC_EXCL")}
+_GET_FLAGS = {name: getattr(abi, name) for name in ("IPC_CREAT", "IPC_EXCL", "IPC_EPHEMERAL")}
 _IPC_COMMANDS = {name: getattr(abi, name) for name in ("IPC_RMID", "IPC_SET", "IPC_STAT", "IPC_INFO")}
 _MSG_COMMANDS = _IPC_COMMANDS | {name: getattr(abi, name) for name in ("MSG_STAT", "MSG_INFO", "MSG_STAT_ANY")}
 _SHM_GET_FLAGS = _GET_FLAGS | {
@@ -302,7 +302,10 @@ _CLONE_FLAGS = _constants("CLONE_") | {"SIGCHLD": abi.SIGCHLD}
 
 _POSIX_FLAGS = {
     name: getattr(abi, name)
-    for name in ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_CREAT", "O_EXCL", "O_TRUNC", "O_NONBLOCK", "O_CLOEXEC")
+    for name in (
+        *("O_RDONLY", "O_WRONLY", "O_RDWR", "O_CREAT", "O_EXCL", "O_TRUNC", "O_NONBLOCK", "O_CLOEXEC"),
+        "IPC_EPHEMERAL",
+    )
 }
 _NOTIFICATIONS = {name: getattr(abi, name) for name in ("SIGEV_SIGNAL", "SIGEV_NONE", "SIGEV_THREAD")}
 
@@ -333,6 +336,7 @@ KINDS: dict[str, Kind] = {
     "notification": Kind("notification", named_number(_NOTIFICATIONS | {"NULL": abi.SIGEV_CANCEL})),
     "clock": Kind("clock", named_number(abi.CLOCKS)),
     "path": Kind("path", _path),
+    "object": Kind("object", _path),  # a path below the mount, which leads nowhere else
     "open_flags": Kind("flags", flags(_OPEN_FLAGS)),
     "socket_flags": Kind("flags", flags(_OPEN_FLAGS | _SOCKET_FLAGS)),
     "node_mode": Kind("mode", flags(_NODES)),

@@ -15,6 +15,7 @@ from synosfs.ipc.posix_mq import PosixQueue
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
+from synosfs.syscall_gate.sys_own import opened, removed_on_avatar
 from synosfs.syscall_gate.sys_pipe import done
 from synosfs.syscall_gate.waiting import InThread, OnAvatar
 
@@ -30,8 +31,9 @@ def sys_mq_open(
         process.queue_bytes.opened(queue.identity(), share)
         return caller.descriptors.add(_described(caller, queue, flags), close_on_exec=True)
 
-    make = partial(posix_mq.open_, name, flags, mode, maxmsg, msgsize, umask=caller.umask(), nonblock=caller.nonblock)
-    return OnAvatar(make, finish=finish)
+    given = flags & ~abi.IPC_EPHEMERAL
+    make = partial(posix_mq.open_, name, given, mode, maxmsg, msgsize, umask=caller.umask(), nonblock=caller.nonblock)
+    return opened(caller, "mqueue", posix_mq.file_name(name), flags, OnAvatar(make, finish=finish))
 
 
 def _described(caller: Caller, queue: PosixQueue, flags: int) -> Description:
@@ -57,7 +59,7 @@ def _described(caller: Caller, queue: PosixQueue, flags: int) -> Description:
 
 
 def sys_mq_unlink(caller: Caller, name: bytes) -> OnAvatar:
-    return OnAvatar(partial(done, posix_mq.unlink, name))
+    return removed_on_avatar(caller, "mqueue", posix_mq.file_name(name), "mq_unlink", partial(posix_mq.unlink, name))
 
 
 def sys_mq_timedsend(

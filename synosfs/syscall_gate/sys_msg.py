@@ -13,11 +13,12 @@ from synosfs.ipc import sysv_msg
 from synosfs.ipc.sysv_msg import Message, MessageQueue
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
+from synosfs.syscall_gate.sys_own import got, removed
 from synosfs.syscall_gate.waiting import Blocking, InThread
 
 
 def sys_msgget(caller: Caller, key: int, flags: int) -> int:
-    return sysv_msg.get(key, flags).msqid
+    return got(caller, "msg", key, flags, lambda given: sysv_msg.get(key, given).msqid)
 
 
 def sys_msgsnd(caller: Caller, msqid: int, mtype: int, data: bytes, flags: int) -> int | Blocking:
@@ -76,8 +77,7 @@ def sys_msgctl(
             queue.set(*caller.user_namespace.given(uid, gid), mode, qbytes)
             return 0
         case abi.IPC_RMID:
-            queue.remove()
-            return 0
+            return removed(caller, "msg", msqid, "IPC_RMID", queue.remove)
         case abi.IPC_INFO | abi.MSG_INFO:
             limits = sysv_msg.limits(cmd)
             return Reply(limits.highest, limits.values)

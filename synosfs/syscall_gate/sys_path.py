@@ -10,6 +10,7 @@ from synosfs.errors import SynosError
 from synosfs.host import abi
 from synosfs.ipc import file, file_names
 from synosfs.ipc.file import Opened
+from synosfs.ipc.things import Thing
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import Answer
@@ -24,6 +25,7 @@ from synosfs.syscall_gate.places import (
     refuse_bare,
 )
 from synosfs.syscall_gate.record import Octal, Reply
+from synosfs.syscall_gate.sys_own import removed
 from synosfs.syscall_gate.sys_pipe import close_host_fd
 from synosfs.syscall_gate.waiting import OnAvatar
 
@@ -90,7 +92,15 @@ def _open(caller: Caller, dirfd: int, path: str, flags: int, mode: int, resolve:
 # --- making names ---
 
 
-def sys_mkfifo(caller: Caller, path: str, mode: int) -> Answer:
+def sys_mkfifo(caller: Caller, path: str, mode: int, flags: int) -> Answer:
+    check_flags("mkfifo", flags, abi.IPC_EPHEMERAL)
+    if flags:
+        if not is_in_pipes(path, AT_FDCWD):
+            raise SynosError(errno.EINVAL, "IPC_EPHEMERAL is for FIFOs of pipes/, by their name alone")
+        with caller.ipc.ownership.making(caller.process, caller.credentials, "fifo", path) as making:
+            sys_mkfifo(caller, path, mode, 0)
+            making.made(Thing("fifo", path))
+        return 0
     return _make_node(caller, AT_FDCWD, path, abi.S_IFIFO | stat.S_IMODE(mode), 0)
 
 
@@ -171,7 +181,7 @@ def sys_rmdir(caller: Caller, path: str) -> Answer:
 def sys_unlinkat(caller: Caller, dirfd: int, path: str, flags: int) -> Answer:
     def in_pipes(name: str | None) -> int:
         if name is not None:
-            caller.ipc.fifos.remove(name, caller.credentials)
+            removed(caller, "fifo", name, "unlink", lambda: caller.ipc.fifos.remove(name, caller.credentials))
         return 0
 
     check_flags("unlinkat", flags, abi.AT_REMOVEDIR)

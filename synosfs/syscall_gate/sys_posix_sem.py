@@ -13,6 +13,7 @@ from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import on_file
 from synosfs.syscall_gate.sys_file import sys_close
+from synosfs.syscall_gate.sys_own import opened, removed_on_avatar
 from synosfs.syscall_gate.sys_pipe import done
 from synosfs.syscall_gate.waiting import InThread, OnAvatar, Until
 
@@ -21,8 +22,14 @@ def sys_sem_open(caller: Caller, name: bytes, flags: int, mode: int, value: int)
     def finish(semaphore: Semaphore) -> int:
         return caller.descriptors.add(_described(semaphore), close_on_exec=True)
 
-    make = partial(posix_sem.open_, name, flags, mode, value, caller.umask(), nonblock=caller.nonblock)
-    return OnAvatar(on_file(caller, name, make), finish=finish)
+    given = flags & ~abi.IPC_EPHEMERAL
+    make = partial(posix_sem.open_, name, given, mode, value, caller.umask(), nonblock=caller.nonblock)
+    return opened(caller, "semaphore", _file_name(name), flags, OnAvatar(on_file(caller, name, make), finish=finish))
+
+
+def _file_name(name: bytes) -> str:
+    """The name without what the file's begins with."""
+    return posix_sem.path(name).partition("sem.")[2]
 
 
 def _described(semaphore: Semaphore) -> Description:
@@ -30,7 +37,7 @@ def _described(semaphore: Semaphore) -> Description:
     return Description(
         "sem",
         abi.O_RDWR,
-        ipc_id=path.partition("sem.")[2],
+        ipc_id=_file_name(semaphore.name),
         path=path,
         release=lambda _: semaphore.close(),
         thing=semaphore,
@@ -44,7 +51,8 @@ def sys_sem_close(caller: Caller, sem: int) -> int | Until:
 
 
 def sys_sem_unlink(caller: Caller, name: bytes) -> OnAvatar:
-    return OnAvatar(on_file(caller, name, partial(done, posix_sem.unlink, name)))
+    unlink = on_file(caller, name, partial(posix_sem.unlink, name))
+    return removed_on_avatar(caller, "semaphore", _file_name(name), "sem_unlink", unlink)
 
 
 def sys_sem_post(caller: Caller, sem: int) -> int:

@@ -10,13 +10,17 @@ from synosfs.ipc import sysv_sem
 from synosfs.ipc.sysv_sem import Operation, SemaphoreSet
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
+from synosfs.syscall_gate.sys_own import got, removed
 from synosfs.syscall_gate.waiting import Blocking, InThread, OnAvatar
 
 
 def sys_semget(caller: Caller, key: int, nsems: int, flags: int, init: list[int] | None) -> int:
-    if init is None:
-        return sysv_sem.get(key, nsems, flags).semid
-    return sysv_sem.get_initialised(key, nsems, flags, init).semid
+    def get(given: int) -> int:
+        if init is None:
+            return sysv_sem.get(key, nsems, given).semid
+        return sysv_sem.get_initialised(key, nsems, given, init).semid
+
+    return got(caller, "sem", key, flags, get)
 
 
 def sys_semop(caller: Caller, semid: int, ops: list[Operation]) -> int | Blocking:
@@ -83,8 +87,7 @@ def sys_semctl(
             semaphores.set(*caller.user_namespace.given(uid, gid), mode)
             return 0
         case abi.IPC_RMID:
-            semaphores.remove()
-            return 0
+            return removed(caller, "sem", semid, "IPC_RMID", semaphores.remove)
     return _information(caller, semaphores, cmd)
 
 

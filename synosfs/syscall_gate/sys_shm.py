@@ -11,12 +11,13 @@ from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.file_types import data_reply
 from synosfs.syscall_gate.places import AT_FDCWD, on_path
 from synosfs.syscall_gate.record import MAX_DATA, Hexadecimal, Octal, Reply
+from synosfs.syscall_gate.sys_own import got, removed, removed_on_avatar
 from synosfs.syscall_gate.sys_pipe import done
 from synosfs.syscall_gate.waiting import OnAvatar, Until
 
 
 def sys_shmget(caller: Caller, key: int, size: int, flags: int) -> int:
-    return sysv_shm.get(key, size, flags).shmid
+    return got(caller, "shm", key, flags, lambda given: sysv_shm.get(key, size, given).shmid)
 
 
 def sys_shmat(caller: Caller, shmid: int, address: int, flags: int) -> int:
@@ -79,8 +80,8 @@ def sys_shmctl(
             segment.set(*caller.user_namespace.given(uid, gid), mode)
         case abi.IPC_RMID:
             if _is_large(segment):
-                return OnAvatar(partial(done, segment.remove_blocking))
-            segment.remove()
+                return removed_on_avatar(caller, "shm", shmid, "IPC_RMID", segment.remove_blocking)
+            return removed(caller, "shm", shmid, "IPC_RMID", segment.remove)
         case abi.SHM_LOCK:
             segment.lock()
         case abi.SHM_UNLOCK:

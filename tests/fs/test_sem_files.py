@@ -339,6 +339,7 @@ def test_ctl_is_a_table_of_the_sets(sem: Path, native: NativeDoor, new_set: Call
         "ctime": str(ctime),
         "cuid": "0",
         "cgid": "0",
+        "owners": "-",
     }
 
 
