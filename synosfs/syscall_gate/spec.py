@@ -73,7 +73,8 @@ class About(NamedTuple):
 class Row(NamedTuple):
     """One call, and all that is special about it: x86-64 number or None, name, handler, parameters, family, the object
     that it is about, whether it may wait and with which errno its time-out ends that, whether its return value counts
-    the bytes that it moved, what its success leaves in the books, one line of help.
+    the bytes that it moved, whether its handler only looks and answers ``InSteps`` (so it may be asked while calls of
+    that kind are still to be made), what its success leaves in the books, one line of help.
 
     ``variadic`` is the place of the parameter that takes all words from there on, -1 without one; those behind it are
     given by name, or stand in place behind a list.
@@ -88,6 +89,7 @@ class Row(NamedTuple):
     waits: bool
     timed_out: int
     moves_ret: bool
+    in_steps: bool
     effect: Effect | None
     help: str
     variadic: int = -1
@@ -120,6 +122,7 @@ def row(
     waits: bool = False,
     timed_out: int = errno.ETIMEDOUT,
     moves_ret: bool = False,
+    in_steps: bool = False,
     effect: Effect | None = None,
     help: str,
 ) -> Row:
@@ -149,6 +152,7 @@ def row(
         waits,
         timed_out,
         moves_ret,
+        in_steps,
         effect,
         help,
         variadic,

@@ -86,4 +86,4 @@ def _transfer(
         ends = ((name, transfer.source.offset), ("off_out", transfer.target.offset))
         return None if done is None else Reply(done, {name: offset for name, offset in ends if offset is not None})
 
-    return InSteps(transfer.step, answer, (reading, writing))
+    return InSteps(transfer.first, transfer.step, answer, (reading, writing))
