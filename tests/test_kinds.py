@@ -255,3 +255,39 @@ def test_of_a_long_list_the_beginning_is_shown() -> None:
     for _ in range(10_000):
         deep = [deep]
     assert len(excerpt(deep)) <= 63
+
+
+# --- times of files
+
+
+def timeval(*args: Any, call: str = "utimes") -> Any:
+    return refusal(lambda: bind(table.find(call), Request(call, [Bare(b"./file"), *args]))[0][1:])
+
+
+@given(st.integers(-(1 << 62), 1 << 62), st.integers(0, 999_999), ints, st.integers(0, 999_999))
+def test_a_struct_timeval_and_its_decimals_are_the_same_time(sec: int, usec: int, sec2: int, usec2: int) -> None:
+    both = sec * 10**9 + usec * 1000, sec2 * 10**9 + usec2 * 1000
+    assert timeval([[sec, usec], [sec2, usec2]]) == [both, None]
+    assert timeval([sec, usec], [sec2, usec2]) == [(both[0], None), both[1]]
+    if sec >= 0:
+        assert timeval(Bare(b"%d.%06d" % (sec, usec))) == [(both[0], None), None]
+        assert timeval(Bare(b"%d.%06d999" % (sec, usec))) == [(both[0], None), None]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (([1, 1_000_000],), "atime wants tv_usec from 0 to 999999, not 1000000"),
+        (([1, 2, 3],), "atime wants seconds, or tv_sec and tv_usec"),
+        ((1, [1 << 63, 0]), "mtime wants a number from"),
+        ((Bare(b"nan"),), "atime wants seconds"),
+        ((Bare(b"yesterday"),), "atime wants seconds, such as 0.5, not 'yesterday'"),
+    ],
+)
+def test_what_is_no_time_of_a_file(args: tuple, words: str) -> None:
+    assert words in timeval(*args).message
+
+
+def test_whole_seconds_have_no_fraction() -> None:
+    assert "actime wants a number" in timeval(Bare(b"1.5"), 1, call="utime").message
+    assert timeval([1, -2], call="utime") == [(10**9, -2 * 10**9), None]
