@@ -33,7 +33,7 @@ def encode_text(call: str, args: tuple, kwargs: dict) -> bytes:
 def _in_c(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_in_c, value))}]"
-    return "NULL" if value is None else _text_word(value)
+    return _text_word(value)
 
 
 def encode_json(call: str, args: tuple, kwargs: dict) -> bytes:
@@ -108,6 +108,8 @@ def operations_joined(args: tuple) -> list:
 def _text_word(value: Any) -> str:
     if isinstance(value, bytes):
         return '"' + "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\x{b:02x}" for b in value) + '"'
+    if value is None:
+        return "NULL"
     if isinstance(value, tuple):
         return ":".join(map(str, value))
     if isinstance(value, list):

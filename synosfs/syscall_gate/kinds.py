@@ -223,6 +223,16 @@ def _sizes(value: Any) -> list[int]:
     return [_SIZE(item) for item in items]
 
 
+def _offset(value: Any) -> int | None:
+    """What a pointer to an offset leads to, which strace shows in brackets; NULL: there is none."""
+    if type(value) is Bare and value == b"NULL":
+        return None
+    return int(_long(value[0] if isinstance(value, list) and len(value) == 1 else value))
+
+
+_long = ranged(64)
+
+
 def _pieces(value: Any) -> list[bytes]:
     """Data, piece by piece."""
     return [data(item) for item in value] if isinstance(value, list) else [data(value)]
@@ -355,6 +365,7 @@ KINDS: dict[str, Kind] = {
     "timevals": Kind("seconds", times.timevals),
     "utimbuf_time": Kind("seconds", times.utimbuf_time),
     "utimbuf": Kind("seconds", times.utimbuf),
+    "offset": Kind("offset", _offset),
     "count64": Kind("number", ranged(64, signed=False)),
     "ioctl_request": Kind("request", named_number({"FIONREAD": abi.FIONREAD}, bits=64)),
 }
