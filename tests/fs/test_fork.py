@@ -264,6 +264,8 @@ def test_limits_of_a_child_hold_for_its_program(fork: Callable[[], Forked], door
     child.ok("setrlimit RLIMIT_NOFILE 32 64")
     child.ok("setrlimit RLIMIT_CORE 0 0")
     assert child.ok("getrlimit RLIMIT_NOFILE") == "0 soft=32 hard=64"
+    assert child.ok("dup2 0 31") == "31"
+    assert child.call("dup2 0 32").startswith("-1 EBADF 32 is not from 0 to 31: raise RLIMIT_NOFILE")
     assert child.call("setrlimit RLIMIT_CORE 10 5").startswith("-1 EINVAL")
     child.execute("/bin/sleep", "1000")
     assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (32, 64)
