@@ -43,8 +43,8 @@ MAX_REPLIES = 16 << 20
 NOT_RUN = Reply(-1, errno=ECANCELED, message="not run: a call before it was interrupted")
 _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write hold 16 MiB already; write less at once")
 
-#: So many calls are made in one go at most.
-_LONGEST_RUN = 64
+#: So many calls are made in one go at most: the main thread asks for them, and takes their ends, in a row.
+_LONGEST_RUN = 32
 
 _perf = time.perf_counter_ns
 
