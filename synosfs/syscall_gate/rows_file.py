@@ -195,7 +195,7 @@ ROWS: tuple[Row, ...] = (
         help="how a file will be read: POSIX_FADV_SEQUENTIAL RANDOM WILLNEED DONTNEED NOREUSE NORMAL"),
     row(235, "utimes", sys_stat.sys_utimes, "path:path atime:timevals? mtime:timeval?",
         family="file", about="path:path", waits=True,
-        help="the same, with a fraction of up to six digits"),
+        help="its times, in seconds with a fraction of up to six digits; without them, now"),
     row(257, "openat", sys_path.sys_openat, "dirfd:dirfd path:path flags:open_flags=0 mode:mode=0666",
         family="file", about="descriptor:ret", waits=True,
         help="open, from a directory's descriptor on"),
