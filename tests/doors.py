@@ -193,7 +193,7 @@ def write(fd: int, data: bytes) -> str:
     while written < len(data):
         count = native.libc.write(fd, ctypes.c_void_p(address + written), ctypes.c_size_t(len(data) - written))
         if count == -1:
-            return native.errno.errorcode[ctypes.get_errno()]
+            return native.errno_name(ctypes.get_errno())
         written += count
     return ""
 

@@ -17,6 +17,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 _CLOCK_REALTIME_COARSE = 5  # <linux/time.h>; Python has no name for it
 
 
+def errno_name(number: int) -> str:
+    """As C names it; Python has another name for EDEADLK."""
+    return "EDEADLK" if number == errno.EDEADLK else errno.errorcode[number]
+
+
 class Result(NamedTuple):
     """What a call answered, the same through every door: ``errno`` is a name, and empty when the call succeeded."""
 
@@ -64,7 +69,7 @@ def perform(call: str, args: tuple, kwargs: dict) -> Result:
     try:
         answer = calls[call](*values, **kwargs)
     except OSError as error:
-        return Result(-1, errno.errorcode[error.errno or 0])
+        return Result(-1, errno_name(error.errno or 0))
     return answer if isinstance(answer, Result) else Result(answer)
 
 

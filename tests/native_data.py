@@ -3,7 +3,10 @@
 import ctypes
 import os
 import struct
+from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_int64, c_long, c_size_t, c_ssize_t, c_uint, c_void_p
+from functools import partial
+from typing import Any
 
 from native import Result, checked, libc
 
@@ -195,7 +198,18 @@ def _moved(ret: int, **offsets: c_int64 | None) -> Result:
     return Result(checked(ret), "", {name: value.value for name, value in offsets.items() if value is not None})
 
 
-def splice(
+def _in_c_order(call: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+    """With all of them in place they are in C's order."""
+    if len(arguments) == 6:
+        fd_in, off_in, fd_out, off_out, *rest = arguments
+        return call(fd_in, fd_out, *rest, off_in, off_out)
+    if len(arguments) == 4 and call is _sendfile_from:
+        out_fd, in_fd, offset, count = arguments
+        return call(out_fd, in_fd, count, offset)
+    return call(*arguments, **named)
+
+
+def _splice_at(
     fd_in: int, fd_out: int, len: int, flags: int = 0, off_in: int | None = None, off_out: int | None = None
 ) -> Result:
     one, other = _offset(off_in), _offset(off_out)
@@ -203,7 +217,7 @@ def splice(
     return _moved(ret, off_in=one, off_out=other)
 
 
-def copy_file_range(
+def _copy_at(
     fd_in: int, fd_out: int, len: int, flags: int = 0, off_in: int | None = None, off_out: int | None = None
 ) -> Result:
     one, other = _offset(off_in), _offset(off_out)
@@ -211,7 +225,7 @@ def copy_file_range(
     return _moved(ret, off_in=one, off_out=other)
 
 
-def sendfile(out_fd: int, in_fd: int, count: int, offset: int | None = None) -> Result:
+def _sendfile_from(out_fd: int, in_fd: int, count: int, offset: int | None = None) -> Result:
     at = _offset(offset)
     return _moved(_sendfile(out_fd, in_fd, _pointer(at), count), offset=at)
 
@@ -274,10 +288,10 @@ CALLS = {
     "readahead": lambda fd, offset, count: checked(_readahead(fd, offset, count)),
     "getdents64": getdents64,
     "memfd_create": lambda name, flags=0: checked(libc.memfd_create(name, flags)),
-    "splice": splice,
+    "splice": partial(_in_c_order, _splice_at),
     "tee": lambda fd_in, fd_out, size, flags=0: checked(_tee(fd_in, fd_out, size, flags)),
-    "sendfile": sendfile,
-    "copy_file_range": copy_file_range,
+    "sendfile": partial(_in_c_order, _sendfile_from),
+    "copy_file_range": partial(_in_c_order, _copy_at),
     "eventfd": lambda value=0, flags=0: checked(libc.eventfd(value, flags)),
     "eventfd2": lambda value=0, flags=0: checked(libc.eventfd(value, flags)),
     "eventfd_read": eventfd_read,

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_ulong, c_void_p
 from functools import partial
+from typing import Any
 
 from native import Result, checked, libc
 
@@ -144,6 +145,31 @@ def utimensat(
     return checked(_libc_syscall(c_long(280), c_int(dirfd), c_char_p(path), times, c_int(flags)))
 
 
+def _both_times(first: Any, second: Any) -> tuple[Any, Any]:
+    return tuple(first) if isinstance(first, list) and second is None else (first, second)
+
+
+def utime(path: bytes, actime: Any = None, modtime: Any = None) -> int:
+    both = _both_times(actime, modtime)
+    times = None if both == (None, None) else (c_long * 2)(*both)
+    return checked(_libc_syscall(c_long(132), c_char_p(path), times))
+
+
+def _timevals(first: Any, second: Any) -> Any:
+    both = _both_times(first, second)
+    if both == (None, None):
+        return None
+    return (c_long * 4)(*[part for time in both for part in (time if isinstance(time, list) else (time, 0))])
+
+
+def utimes(path: bytes, atime: Any = None, mtime: Any = None) -> int:
+    return checked(_libc_syscall(c_long(235), c_char_p(path), _timevals(atime, mtime)))
+
+
+def futimesat(dirfd: int, path: bytes | None, atime: Any = None, mtime: Any = None) -> int:
+    return checked(_libc_syscall(c_long(261), c_int(dirfd), c_char_p(path), _timevals(atime, mtime)))
+
+
 def getcwd(size: int = 4096) -> Result:
     """The system call counts the byte 0 at the end; strlen(3) does not."""
     buffer = ctypes.create_string_buffer(max(size, 1))
@@ -224,6 +250,9 @@ CALLS = {
     "lchown": _number(94),
     "fchownat": lambda dirfd, path, uid, gid, flags=0: _system_call(260, dirfd, path, uid, gid, flags),
     "utimensat": utimensat,
+    "utime": utime,
+    "utimes": utimes,
+    "futimesat": futimesat,
     "futimens": lambda fd, atime_ns=None, mtime_ns=None: utimensat(None, atime_ns, mtime_ns, 0, fd),
     **{name: partial(_attribute, name)
        for name in ("getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr")},

@@ -110,6 +110,21 @@ def test_a_table_holds_1024_numbers_and_releases_what_it_cannot_take() -> None:
     assert table.get(3).references == 1
 
 
+def test_a_table_has_no_more_than_4096_numbers_whatever_the_limit() -> None:
+    table = DescriptorTable(most=lambda: 1 << 40)
+    assert table.set(4095, table.get(0)) is None
+    with pytest.raises(SynosError) as raised:
+        table.set(4096, table.get(0))
+    assert (raised.value.errno, "up to 4096" in raised.value.message) == (errno.EBADF, True)
+
+
+def test_a_limit_of_0_is_emfile() -> None:
+    table = DescriptorTable(most=lambda: 0)
+    with pytest.raises(SynosError) as raised:
+        table.add(Description("pipe", 0))
+    assert (raised.value.errno, "ulimit -n" in raised.value.message) == (errno.EMFILE, True)
+
+
 def test_an_ended_process_gets_no_descriptor() -> None:
     table = DescriptorTable()
     for _ in table.close_all():

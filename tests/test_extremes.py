@@ -98,7 +98,7 @@ def by_itself(reply: Reply) -> None:
 
 #: Those that would change what is not ours, given a number that happens to fit.
 _SPARED = (
-    {"chown", "chmod", "unlink", "rename", "utimensat", "nanosleep"}
+    {"chown", "chmod", "unlink", "rename", "utimensat", "utime", "utimes", "futimesat", "nanosleep"}
     | {"kill", "tgkill", "pidfd_send_signal"}  # 1 is a process, and -1 is all
     | {"setrlimit", "prlimit64", "setpriority", "nice", "sched_setaffinity"}  # of the tests' own process
     | {"fchmod", "fchown", "fchmodat", "fchownat", "futimens", "fsetxattr", "fremovexattr"}  # 0 may be /dev/null

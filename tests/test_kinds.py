@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from synosfs.errors import SynosError, excerpt
 from synosfs.syscall_gate import table
+from synosfs.syscall_gate.codecs import RequestStream
 from synosfs.syscall_gate.converters import BadArgument, parse_int
 from synosfs.syscall_gate.kinds import KINDS
 from synosfs.syscall_gate.record import Bare, Request
-from synosfs.syscall_gate.spec import bind, row
+from synosfs.syscall_gate.spec import bind, binder, row
 
 numbers = st.integers(-(1 << 70), 1 << 70)
 ints = st.integers(-(1 << 31), (1 << 31) - 1)
@@ -255,3 +257,80 @@ def test_of_a_long_list_the_beginning_is_shown() -> None:
     for _ in range(10_000):
         deep = [deep]
     assert len(excerpt(deep)) <= 63
+
+
+# --- times of files
+
+
+def timeval(*args: Any, call: str = "utimes") -> Any:
+    return refusal(lambda: bind(table.find(call), Request(call, [Bare(b"./file"), *args]))[0][1:])
+
+
+@given(st.integers(-(1 << 62), 1 << 62), st.integers(0, 999_999), ints, st.integers(0, 999_999))
+def test_a_struct_timeval_and_its_decimals_are_the_same_time(sec: int, usec: int, sec2: int, usec2: int) -> None:
+    both = sec * 10**9 + usec * 1000, sec2 * 10**9 + usec2 * 1000
+    assert timeval([[sec, usec], [sec2, usec2]]) == [both, None]
+    assert timeval([sec, usec], [sec2, usec2]) == [(both[0], None), both[1]]
+    if sec >= 0:
+        assert timeval(Bare(b"%d.%06d" % (sec, usec))) == [(both[0], None), None]
+        assert timeval(Bare(b"%d.%06d999" % (sec, usec))) == [(both[0], None), None]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (([1, 1_000_000],), "atime wants tv_usec from 0 to 999999, not 1000000"),
+        (([1, 2, 3],), "atime wants seconds, or tv_sec and tv_usec"),
+        ((1, [1 << 63, 0]), "mtime wants a number from"),
+        ((Bare(b"nan"),), "atime wants seconds"),
+        ((Bare(b"yesterday"),), "atime wants seconds, such as 0.5, not 'yesterday'"),
+    ],
+)
+def test_what_is_no_time_of_a_file(args: tuple, words: str) -> None:
+    assert words in timeval(*args).message
+
+
+def test_whole_seconds_have_no_fraction() -> None:
+    assert "actime wants a number" in timeval(Bare(b"1.5"), 1, call="utime").message
+    assert timeval([1, -2], call="utime") == [(10**9, -2 * 10**9), None]
+
+
+# --- arguments that C has in another order
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        (b"splice 3 4 100", [3, 4, 100, 0, None, None]),
+        (b"splice 3 4 100 SPLICE_F_MOVE off_out=7", [3, 4, 100, 1, None, 7]),
+        (b"splice 3 NULL 4 7 100 1", [3, 4, 100, 1, None, 7]),
+        (b"splice(3, [5], 4, NULL, 100, SPLICE_F_MOVE) = 100", [3, 4, 100, 1, 5, None]),
+        (b"sendfile 4 3 100", [4, 3, 100, None]),
+        (b"sendfile 4 3 100 offset=5", [4, 3, 100, 5]),
+        (b"sendfile(4, 3, [5], 100)", [4, 3, 100, 5]),
+        (b'{"call": "splice", "args": [3, null, 4, 7, 100, 0]}', [3, 4, 100, 0, None, 7]),
+        (b'{"call": "sendfile", "args": [4, 3, null, 100]}', [4, 3, 100, None]),
+    ],
+)
+def test_all_in_place_they_are_in_cs_order(line: bytes, values: list) -> None:
+    (record,) = RequestStream().feed(line + b"\n")
+    request = record.requests[0]
+    call = table.find(request.call)
+    assert bind(call, request)[0] == binder(call)(request)[0] == values
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"splice 3 4 100 0 7", "one argument too many: '7'; usage: splice fd_in fd_out len [flags] [off_in=]"),
+        (b"splice 3 NULL 4 NULL 100 0 0", "one argument too many"),
+        (b"splice 3 NULL 4 NULL 100 0 off_in=3", "off_in is given twice"),
+        (b"splice 3 x 4 NULL 100 0", "off_in wants a number"),
+        (b"sendfile 4 3 NULL 100 0", "usage: sendfile out_fd in_fd count [offset=]"),
+    ],
+)
+def test_neither_too_few_nor_too_many_for_cs_order(line: bytes, words: str) -> None:
+    (record,) = RequestStream().feed(line + b"\n")
+    request = record.requests[0]
+    for bound in (partial(bind, table.find(request.call)), binder(table.find(request.call))):
+        assert words in refusal(lambda bound=bound: bound(request)).message

@@ -19,9 +19,21 @@ from synosfs.syscall_gate import table
 _ITEM = r'(?:"(?:[^"\\]|\\.)*"|[^\s,"]*)'
 
 
+#: Calls with structs or pointers, which words cannot say: text has them as C does.
+_AS_C = ("utime", "utimes", "futimesat")
+
+
 def encode_text(call: str, args: tuple, kwargs: dict) -> bytes:
+    if call in _AS_C:
+        return f"{call}({', '.join(map(_in_c, args))})\n".encode()
     words = [call, *map(_text_word, args), *(f"{name}={_text_word(value)}" for name, value in kwargs.items())]
     return " ".join(words).encode() + b"\n"
+
+
+def _in_c(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_in_c, value))}]"
+    return _text_word(value)
 
 
 def encode_json(call: str, args: tuple, kwargs: dict) -> bytes:
@@ -96,6 +108,8 @@ def operations_joined(args: tuple) -> list:
 def _text_word(value: Any) -> str:
     if isinstance(value, bytes):
         return '"' + "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\x{b:02x}" for b in value) + '"'
+    if value is None:
+        return "NULL"
     if isinstance(value, tuple):
         return ":".join(map(str, value))
     if isinstance(value, list):

@@ -17,9 +17,6 @@ from rows import Benchmark
 _KIB64 = 64 << 10
 _MIB = 1 << 20
 
-#: How much one turn of a copy moves.
-_COPIED = 256 * _MIB
-
 
 class Session:
     """An open gate, in MessagePack."""
@@ -102,7 +99,8 @@ def file_gate(bench: Bench, row: Benchmark) -> list[Measured]:
 
 
 def splice(bench: Bench, row: Benchmark) -> list[Measured]:
-    """A file through a pipe of 1 MiB into another, by one batch of requests, against ``cat file | cat > other``."""
+    """A file through a pipe of 1 MiB into another, by batches of requests, against ``cat file | cat > other``."""
+    size = _copied(bench)
 
     def ours(gate: Session, source: Path, target: Path) -> None:
         fds = _opened(gate, source, target)
@@ -113,26 +111,32 @@ def splice(bench: Bench, row: Benchmark) -> list[Measured]:
             request("splice", pipe["read"], fds[1], _MIB),
         ]
         moved = 0
-        while moved < _COPIED:
+        while moved < size:
             moved += sum(reply["ret"] for reply in gate.batch(pair * 64)[::2])
 
     def peer(source: Path, target: Path) -> None:
         subprocess.run(["sh", "-c", 'cat "$1" | cat > "$2"', "sh", str(source), str(target)], check=True)
 
-    return [row.times("256 MiB, cat | cat", _copies(bench, ours, peer), "ms")]
+    return [row.times(f"{size // _MIB} MiB, cat | cat", _copies(bench, ours, peer), "ms")]
 
 
 def sendfile(bench: Bench, row: Benchmark) -> list[Measured]:
     """One call, against ``cp``."""
+    size = _copied(bench)
 
     def ours(gate: Session, source: Path, target: Path) -> None:
         fds = _opened(gate, source, target)
-        assert gate.call("sendfile", fds[1], fds[0], _COPIED)["ret"] == _COPIED
+        assert gate.call("sendfile", fds[1], fds[0], size)["ret"] == size
 
     def peer(source: Path, target: Path) -> None:
         subprocess.run(["cp", "--reflink=never", str(source), str(target)], check=True)
 
-    return [row.times("256 MiB, cp --reflink=never", _copies(bench, ours, peer), "ms")]
+    return [row.times(f"{size // _MIB} MiB, cp --reflink=never", _copies(bench, ours, peer), "ms")]
+
+
+def _copied(bench: Bench) -> int:
+    """How much one turn of a copy moves, in bytes."""
+    return (256 if bench.quick else 1024) * _MIB
 
 
 def _opened(gate: Session, source: Path, target: Path) -> tuple[int, int]:
@@ -146,13 +150,13 @@ def _copies(bench: Bench, ours: Any, peer: Any) -> list[tuple[float, float]]:
     """Milliseconds, on a tmpfs, each into a file that is new."""
     rounds = bench.rounds(blocks=10, calls=1)
     source, target = (bench.tmpfs() / f"synosfs-bench-{os.getpid()}-{name}" for name in ("source", "target"))
-    source.write_bytes(os.urandom(_MIB) * (_COPIED // _MIB))
+    source.write_bytes(os.urandom(_MIB) * (_copied(bench) // _MIB))
 
     def timed(copy: Any, *arguments: Any) -> float:
         began = time.perf_counter()
         copy(*arguments, source, target)
         ms = (time.perf_counter() - began) * 1e3
-        assert target.stat().st_size == _COPIED
+        assert target.stat().st_size == _copied(bench)
         target.unlink()
         return ms
 

@@ -389,6 +389,18 @@ def large_data(form: str) -> Callable[[Path], Turn]:
 # --- the list ---
 
 
+def copies(count: int, size: int) -> Callable[[Path], Turn]:
+    """A batch of copies from one piece of memory to another, made in runs."""
+
+    def prepare(mount: Path) -> Turn:
+        made = b'[{"call":"memfd_create","args":["from"]},{"call":"memfd_create","args":["to"]}'
+        write(mount / "syscall", made + b',{"call":"ftruncate","args":[3,%d]}]\n' % size, flags=os.O_RDWR)
+        copy = b'{"call":"copy_file_range","args":[3,0,4,0,%d,0]}' % size
+        return asks(repeated(b"[", copy, count, b"]\n"))(mount)
+
+    return prepare
+
+
 def _spin(_: Path) -> Turn:
     return lambda: sum(range(10_000))
 
@@ -413,6 +425,8 @@ ATTACKS = (
     Attack("1 MiB of MessagePack objects", asks(fill(b"\x81\xa4call\xa7getppid"))),
     Attack("a MessagePack batch of 65,535", asks(b"\xdc\xff\xff" + b"\x81\xa4call\xa7getppid" * 65_535)),
     Attack("look at 16,384 empty messages", empty_messages),
+    Attack("a batch of 60,000 copies of a byte", copies(60_000, 1)),
+    Attack("a batch of 100 copies of 16 MiB", copies(100, 16 * MIB)),
     Attack("semop, 680,000 in one list, JSON", asks(_OPERATIONS)),
     Attack(
         "semop, 1,300,000, MessagePack",

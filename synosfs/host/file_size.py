@@ -9,7 +9,6 @@ Where a limit is in force, writes to one file come one after the other, lest two
 What others write natively to a file that is open with O_APPEND is not held up by that.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -17,23 +16,11 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import c_int, c_uint64, c_void_p
 
 from synosfs.errors import SynosError
-from synosfs.host import procfs, rights
-from synosfs.host.libc import bind, checked, now
+from synosfs.host.limits import UNLIMITED, limits
 
 _RLIMIT_FSIZE = 1
-_INFINITY = (1 << 64) - 1
-
-
-class _Limit(ctypes.Structure):
-    """``struct rlimit64``."""
-
-    _fields_ = (("soft", c_uint64), ("hard", c_uint64))
-
-
-_prlimit = bind(now, "prlimit", c_int, c_int, c_int, c_void_p, c_void_p)
 
 
 @contextmanager
@@ -68,22 +55,9 @@ def check_length(pid: int, host_fd: int, length: int) -> None:
 
 
 def _limit(pid: int) -> int | None:
-    """The soft limit, None: unlimited. By prlimit(2), a tenth of what it takes to read it in /proc; which serves where
-    the ids of the process are not all the daemon's, and the daemon has no CAP_SYS_RESOURCE (EPERM).
-    """
-    found = _Limit()
-    try:
-        with rights.acting_as_daemon():
-            try:
-                checked(_prlimit(pid, _RLIMIT_FSIZE, None, ctypes.addressof(found)))
-            except SynosError as error:
-                if error.errno != errno.EPERM:
-                    raise ProcessLookupError(pid) from None
-                soft, _ = procfs.limits(pid)[_RLIMIT_FSIZE]
-                return None if soft < 0 else soft
-    except ProcessLookupError:
-        raise SynosError(errno.ESRCH, f"process {pid} has ended") from None
-    return None if found.soft == _INFINITY else int(found.soft)
+    """The soft limit, None: unlimited."""
+    soft = limits(pid, _RLIMIT_FSIZE).soft
+    return None if soft == UNLIMITED else soft
 
 
 def _too_big(limit: int) -> SynosError:

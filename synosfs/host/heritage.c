@@ -120,6 +120,8 @@ static int join_control_groups(int pid)
         path = line;
         if (!strncmp(controllers, "name=", 5))
             controllers += 5;
+        if (!*controllers && access("/sys/fs/cgroup/cgroup.controllers", F_OK) < 0)
+            controllers = "unified"; /* where systemd has version 2 beside version 1 */
         snprintf(name, sizeof name, "/sys/fs/cgroup%s%s%s/cgroup.procs", *controllers ? "/" : "", controllers,
                  strcmp(path, "/") ? path : "");
         *doing = "enter the control group of the caller";

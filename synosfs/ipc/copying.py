@@ -78,7 +78,14 @@ class Transfer:
         self.done = 0
 
     def step(self) -> bool:
-        """Move some; whether the call has ended. WouldBlock: it may not wait."""
+        """Move some, or wait until that can be; whether the call has ended. WouldBlock: it may not wait."""
+        return self._step(wait=self._wait)
+
+    def first(self) -> bool:
+        """As ``step``, without waiting. WouldBlock."""
+        return self._step(wait=False)
+
+    def _step(self, *, wait: bool) -> bool:
         with self.source.borrow() as source, self.target.borrow() as target:
             try:
                 count = self._moved(source, target)
@@ -87,7 +94,7 @@ class Transfer:
                     raise explained(error, _REASONS) from None
                 if self.done:
                     return True
-                if not self._wait:
+                if not wait:
                     raise WouldBlock(errno.EAGAIN, _REASONS[errno.EAGAIN]) from None
                 _wait_blocking(source, target)
                 return False

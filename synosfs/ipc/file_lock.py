@@ -6,8 +6,10 @@ file that it locks, an open file of its own, reopened by the daemon and used for
 one's F_OFD locks. Then the host keeps processes apart, from each other and from native programs, and a process from
 nothing of its own. They go when the process closes any descriptor of the file, or ends; a child does not inherit them.
 
-What differs from the host's: a deadlock (EDEADLK) is not found, for the host looks for none among F_OFD locks; a native
-program that asks who holds a lock (F_GETLK) reads pid -1, where a SynOS process reads the true one.
+The host looks for no deadlock among F_OFD locks, so circles of waits are found here (EDEADLK): who is to wait is noted
+first, with what is held noted before, so the last to close a circle sees all of it. What differs from the host's: a
+circle that leads through a native program is not found; and one that asks who holds a lock (F_GETLK) reads pid -1,
+where a SynOS process reads the true one.
 
 Everything here but ``closing`` may sleep, and belongs in a thread.
 """
@@ -35,6 +37,9 @@ _END = (1 << 63) - 1
 #: A process may have so many separate ranges of one file locked.
 _MOST_RANGES = 4096
 
+#: So many ranges are looked at for a circle of waits; one behind them is not found, as the host gives up after ten.
+_MOST_LOOKED_AT = 20_000
+
 _File = tuple[int, int]
 
 _REASONS = {
@@ -43,6 +48,8 @@ _REASONS = {
     errno.EINVAL: "the lock's type is not F_RDLCK, F_WRLCK or F_UNLCK (flock: LOCK_SH, LOCK_EX or LOCK_UN), or it "
     "begins before the file",
     errno.EOVERFLOW: "the lock would end beyond the largest offset",
+    errno.EDEADLK: "it would wait for ever: whoever has the lock waits, by itself or through others, for one of the "
+    "caller's",
     errno.EINTR: "waiting for the lock was interrupted by a signal",
     errno.ENOLCK: "the host has no memory, or no way, for another lock of this file",
 }
@@ -66,7 +73,8 @@ def open_file_lock_blocking(host_fd: int, command: int, wanted: Range) -> Range:
 class _Locks:
     """What one process has locked of one file: the open file that has the locks, and a copy of them for who asks."""
 
-    def __init__(self, pid: int, file: _File, fd: int) -> None:
+    def __init__(self, owner: "RecordLocks", pid: int, file: _File, fd: int) -> None:
+        self.owner = owner
         self.pid = pid
         self.file = file
         self.fd = fd
@@ -93,12 +101,21 @@ class _Locks:
     def has(self, one: Range) -> bool:
         return any(start <= one.start <= end and type == one.type for start, end, type in self.ranges)
 
+    def stands_against(self, wanted: Range) -> bool:
+        last = _last(wanted)
+        return any(
+            start <= last and wanted.start <= end and _WRLCK in (type, wanted.type) for start, end, type in self.ranges
+        )
+
 
 #: Guards all books of this module, for a moment each time: nobody waits for a lock of a file with it.
 _books = threading.Lock()
 
 #: Who has locks of a file.
 _holders: dict[_File, set[_Locks]] = {}
+
+#: Who waits, for what of which files: one for each thread.
+_waits: "dict[RecordLocks, list[tuple[_File, Range]]]" = {}
 
 
 class RecordLocks:
@@ -129,7 +146,7 @@ class RecordLocks:
                 if len(locks.ranges) >= _MOST_RANGES and wanted.type != _UNLCK:
                     raise SynosError(errno.ENOLCK, f"{_MOST_RANGES} ranges of this file are locked already")
                 fd = locks.fd
-                lock.lock_blocking(fd, abi.F_OFD_SETLKW if wait else abi.F_OFD_SETLK, absolute)
+                self._lock_blocking(file, fd, absolute, wait=wait)
                 with _books:
                     closed = locks.closed
                     if not closed:
@@ -140,6 +157,17 @@ class RecordLocks:
                 if fd != locks.fd:  # another thread of the process has taken an open file that can be written
                     lock.lock_blocking(locks.fd, abi.F_OFD_SETLK, absolute)
         return wanted
+
+    def _lock_blocking(self, file: _File, fd: int, wanted: Range, *, wait: bool) -> None:
+        try:
+            lock.lock_blocking(fd, abi.F_OFD_SETLK, wanted)
+        except SynosError as error:
+            if not wait or error.errno != errno.EAGAIN:
+                raise
+        else:
+            return
+        with _waiting(self, file, wanted):
+            lock.lock_blocking(fd, abi.F_OFD_SETLKW, wanted)
 
     def get_blocking(self, host_fd: int, wanted: Range) -> Range:
         """F_GETLK: the first lock of another that stands against ``wanted``; F_UNLCK and the rest of it when none."""
@@ -221,7 +249,7 @@ class RecordLocks:
                 if locks is not None and (locks.writable or access == os.O_RDONLY):
                     locks.users += 1
                     return locks
-            new = _Locks(pid, file, _opened_again(host_fd, access))
+            new = _Locks(self, pid, file, _opened_again(host_fd, access))
             if locks is None:
                 with _books:
                     self._files[file] = new
@@ -234,6 +262,42 @@ class RecordLocks:
                 os.close(new.fd)
                 raise
             return locks
+
+
+@contextmanager
+def _waiting(owner: RecordLocks, file: _File, wanted: Range) -> Iterator[None]:
+    """EDEADLK: it would close a circle."""
+    wait = file, wanted
+    with _books:
+        if _closes_a_circle(owner, file, wanted):
+            raise SynosError(errno.EDEADLK)
+        _waits.setdefault(owner, []).append(wait)
+    try:
+        yield
+    finally:
+        with _books:
+            _waits[owner].remove(wait)
+            if not _waits[owner]:
+                del _waits[owner]
+
+
+def _closes_a_circle(owner: RecordLocks, file: _File, wanted: Range) -> bool:
+    """Whether those who stand against it wait for others, and these … for ``owner`` (posix_locks_deadlock)."""
+    left, seen, to_see = _MOST_LOOKED_AT, {owner}, [(owner, file, wanted)]
+    while to_see:
+        waits, file, wanted = to_see.pop()
+        for locks in _holders.get(file, ()):
+            left -= 1 + len(locks.ranges)
+            if left < 0:
+                return False
+            if locks.owner is waits or not locks.stands_against(wanted):
+                continue
+            if locks.owner is owner:
+                return True
+            if locks.owner not in seen:
+                seen.add(locks.owner)
+                to_see += [(locks.owner, *wait) for wait in _waits.get(locks.owner, ())]
+    return False
 
 
 def _move(locks: _Locks, fd: int) -> None:

@@ -30,8 +30,13 @@ Closed = Event | None
 #: Has done in a thread what it is given, or later by the others who ask it.
 Apart = Callable[[Callable[[], object]], Closed]
 
-#: As RLIMIT_NOFILE has it by default: numbers are below this.
+#: As RLIMIT_NOFILE is by default.
 MOST_DESCRIPTORS = 1024
+
+#: What no limit lets a process go beyond: a number that is a duplicate takes memory of the daemon, and is not charged.
+_MOST_NUMBERS = 4096
+
+_WAY_OUT = f"raise RLIMIT_NOFILE (ulimit -n), up to {_MOST_NUMBERS}"
 
 _STANDARD_STREAMS = ("stdin", "stdout", "stderr")
 
@@ -141,15 +146,23 @@ def _standard_streams() -> dict[int, _Slot]:
 @dataclass
 class DescriptorTable:
     """The numbers of one process. ``_used`` has bit n set when n is open. What is opened is charged to ``account``.
-    Numbers are below ``limit``. ``locks`` are the process's, of files: closing any number of a file lets go of them.
+    ``locks`` are the process's, of files: closing any number of a file lets go of them.
+
+    Numbers are below what ``most`` answers, RLIMIT_NOFILE: it is asked whenever one is given, as the host does, so it
+    may change at any time, and what is open beyond it stays open.
     """
 
     _slots: dict[int, _Slot] = field(default_factory=_standard_streams)
     _used: int = 0b111
     _closed: bool = False
     account: Account | None = None
-    limit: int = MOST_DESCRIPTORS
+    most: Callable[[], int] = lambda: MOST_DESCRIPTORS
     locks: RecordLocks = field(default_factory=RecordLocks)
+
+    @property
+    def limit(self) -> int:
+        """What numbers are below that are given now."""
+        return min(self.most(), _MOST_NUMBERS)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -207,8 +220,9 @@ class DescriptorTable:
 
     def set(self, number: int, description: Description, *, close_on_exec: bool = False) -> Closed:
         """dup2(2): make this very number stand for the description, closing what it stood for, as ``close`` does."""
-        if not 0 <= number < self.limit:
-            raise SynosError(EBADF, f"{number} is not from 0 to {self.limit - 1}")
+        limit = self.limit
+        if not 0 <= number < limit:
+            raise SynosError(EBADF, f"{number} is not from 0 to {limit - 1}: {_WAY_OUT}")
         closed = None
         with held(description):  # closing the number must not release what it is to stand for again
             if number in self._slots:
@@ -270,7 +284,7 @@ class DescriptorTable:
         slots = {number: replace(slot) for number, slot in self._slots.items()}
         for slot in slots.values():
             slot.description.references += 1
-        return DescriptorTable(slots, self._used, account=account, limit=self.limit)
+        return DescriptorTable(slots, self._used, account=account, most=self.most)
 
     def own(self) -> list[Description]:
         """Those that are of the process's own on the host."""
@@ -309,12 +323,13 @@ class DescriptorTable:
     def _lowest_free(self, lowest: int) -> int:
         if self._closed:
             raise SynosError(ESRCH, "the process has ended")
-        if not 0 <= lowest < self.limit:
-            raise SynosError(EINVAL, f"{lowest} is not from 0 to {self.limit - 1}")
+        limit = self.limit
+        if lowest and not 0 <= lowest < limit:
+            raise SynosError(EINVAL, f"{lowest} is not from 0 to {limit - 1}: {_WAY_OUT}")
         free = ~self._used >> lowest
         number = lowest + (free & -free).bit_length() - 1
-        if number >= self.limit:
-            raise SynosError(EMFILE, f"{len(self._slots)} descriptors are open already; close some")
+        if number >= limit:
+            raise SynosError(EMFILE, f"no number below {limit} is free: close some, or {_WAY_OUT}")
         return number
 
     def _put(self, number: int, description: Description, *, close_on_exec: bool) -> None:

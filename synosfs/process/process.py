@@ -1,7 +1,9 @@
 """One SynOS process: what it holds, whose child it is, and what became of it."""
 
 import os
+import resource
 import select
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from errno import ENOENT, ESRCH
@@ -13,6 +15,7 @@ from synosfs.errors import SynosError
 from synosfs.host import pidfd, procfs
 from synosfs.host.confinement import equally_confined
 from synosfs.host.credentials import Credentials
+from synosfs.host.limits import UNLIMITED, Limits, limits
 from synosfs.host.pidfd import Ids
 from synosfs.process.accounts import Account, Holding
 from synosfs.process.address_space import AddressSpace
@@ -127,7 +130,7 @@ class Process:
 
     def be(self, child: Child, descriptors: DescriptorTable, variables: Variables) -> None:
         """It is that child of another."""
-        descriptors.account = self.account
+        descriptors.account, descriptors.most = self.account, self._most_descriptors
         self.child, self._descriptors, self.variables = child, descriptors, variables
 
     def known_child(self, pid: int) -> "Process":
@@ -172,10 +175,30 @@ class Process:
         """The descriptor table: at its first use a copy of the nearest SynOS ancestor's, as after fork(2)."""
         if self._descriptors is None:
             self._descriptors = self.seen_descriptors().copy(self.account)
+            self._descriptors.most = self._most_descriptors
             if self.ended:
                 for _ in self._descriptors.close_all():
                     pass
         return self._descriptors
+
+    def limits(self, number: int) -> Limits:
+        """A resource limit, as it is now. Of a child that waits, RLIMIT_NOFILE is what its program will have: until
+        then it needs more numbers. ESRCH: it has ended.
+        """
+        pid, child = self.pid, self.child
+        if child is not None and self.keeps_back(number):
+            if child.files is not None:
+                return Limits(*child.files)
+            pid = pid if child.parent is None else child.parent.pid
+        return limits(pid, number)
+
+    def keeps_back(self, number: int) -> bool:
+        """Whether the limit is for the program that a child that waits will become (``Child.files``)."""
+        return self.child is not None and self.child.waits and number == resource.RLIMIT_NOFILE
+
+    def _most_descriptors(self) -> int:
+        soft = self.limits(resource.RLIMIT_NOFILE).soft
+        return sys.maxsize if soft == UNLIMITED else soft
 
     def seen_descriptors(self) -> DescriptorTable:
         """The table, to look at only: its own or, while it has none, the one that it would get a copy of."""

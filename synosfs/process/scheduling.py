@@ -7,20 +7,18 @@ of its threads.
 
 import errno
 import os
-import resource
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.host import procfs
 from synosfs.host.errors import explaining
+from synosfs.host.limits import Limits
 from synosfs.process.process import Process
 
 PRIO_PROCESS, PRIO_PGRP, PRIO_USER = os.PRIO_PROCESS, os.PRIO_PGRP, os.PRIO_USER
 
 #: CAP_SYS_RESOURCE.
 _SYS_RESOURCE = 1 << 24
-
-_FILES = resource.RLIMIT_NOFILE
 
 #: RLIM_NLIMITS.
 _LIMITS = 16
@@ -75,21 +73,11 @@ def set_processors(pid: int, numbers: list[int]) -> None:
         raise SynosError(errno.EINVAL, "a processor is a number from 0, as /proc/cpuinfo counts them") from None
 
 
-def limit(process: Process, number: int) -> tuple[int, int]:
-    """The soft and hard limit of a process; -1: unlimited. Of a child that waits, RLIMIT_NOFILE is
-    what its program will have: until then it needs more numbers.
-    """
+def limit(process: Process, number: int) -> Limits:
+    """The soft and hard limit of a process, as ``Process.limits`` has them. EINVAL: there is none of this number."""
     if not 0 <= number < _LIMITS:
         raise SynosError(errno.EINVAL, f"there is no resource limit {number}")
-    child, pid = process.child, process.pid
-    if child is not None and is_kept_back(process, number):
-        if child.files is not None:
-            return child.files
-        pid = pid if child.parent is None else child.parent.pid
-    try:
-        return procfs.limits(pid)[number]
-    except ProcessLookupError:
-        raise SynosError(errno.ESRCH, f"process {process.pid} has ended") from None
+    return process.limits(number)
 
 
 def check_limit(process: Process, number: int, soft: int, hard: int, capabilities: int) -> None:
@@ -101,11 +89,6 @@ def check_limit(process: Process, number: int, soft: int, hard: int, capabilitie
         raise SynosError(errno.EINVAL, f"the soft limit {soft} is above the hard limit {hard}")
     if _is_more(hard, most) and not capabilities & _SYS_RESOURCE:
         raise SynosError(errno.EPERM, f"the hard limit is {most}; more than that takes CAP_SYS_RESOURCE")
-
-
-def is_kept_back(process: Process, number: int) -> bool:
-    """Whether the limit is for the program that a child that waits will become (``Child.files``)."""
-    return process.child is not None and process.child.waits and number == _FILES
 
 
 def _is_more(one: int, other: int) -> bool:

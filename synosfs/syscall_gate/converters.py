@@ -6,6 +6,7 @@ Each takes a word of text, or a value of JSON or MessagePack, and raises BadArgu
 
 import difflib
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -123,14 +124,19 @@ def data(value: Any) -> bytes:
     raise BadArgument(f"wants a string, not {shown(value)}")
 
 
-def seconds(value: Any) -> float:
-    """A time-out or a sleep, with a fraction: from 0 to what a time_t holds."""
+def is_null(value: Any) -> bool:
+    """Whether it is C's word for no pointer."""
+    return value in (b"NULL", "NULL")
+
+
+def seconds(value: Any, least: float = 0) -> float:
+    """A time-out, a sleep or a time, with a fraction: from ``least`` to what a time_t holds."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        number = -1.0
-    if not 0 <= number < 2**63:  # also refuses nan
+        number = math.nan
+    if not least <= number < 2**63:  # also refuses nan
         raise BadArgument(f"wants seconds, such as 0.5, not {shown(value)}")
     return number

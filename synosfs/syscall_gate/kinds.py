@@ -5,7 +5,6 @@ A kind is a name for people and a conversion, which raises BadArgument with word
 
 import functools
 from contextlib import suppress
-from decimal import Decimal
 from errno import E2BIG, EINVAL
 from typing import Annotated, Any, NamedTuple
 
@@ -17,6 +16,7 @@ from synosfs.ipc import sysv_sem
 from synosfs.ipc.change import Named
 from synosfs.ipc.sysv_sem import Operation
 from synosfs.process.descriptors import MOST_DESCRIPTORS
+from synosfs.syscall_gate import times
 from synosfs.syscall_gate.converters import (
     BadArgument,
     Convert,
@@ -28,6 +28,7 @@ from synosfs.syscall_gate.converters import (
     seconds,
     unsigned_long,
 )
+from synosfs.syscall_gate.record import Bare
 
 
 class Kind(NamedTuple):
@@ -156,20 +157,6 @@ def _values(value: Any) -> list[int]:
     return [parse_int(item) for item in items] if isinstance(items, list) else [parse_int(items)]
 
 
-def _timeout(value: Any) -> float | None:
-    """Seconds, or a struct timespec as [tv_sec, tv_nsec]; None and NULL wait for ever."""
-    if value is None or value == b"NULL":
-        return None
-    if not isinstance(value, list):
-        return seconds(value)
-    if len(value) != 2:
-        raise BadArgument("wants seconds, or tv_sec and tv_nsec")
-    tv_sec, tv_nsec = map(parse_int, value)
-    if not 0 <= tv_nsec <= 999_999_999:
-        raise BadArgument(f"wants tv_nsec from 0 to 999999999, not {tv_nsec}")
-    return seconds(tv_sec + tv_nsec / 1e9)
-
-
 _SEM_FLAGS = flags({name: getattr(abi, name) for name in ("IPC_NOWAIT", "SEM_UNDO")})
 _SEM_COMMANDS = _IPC_COMMANDS | {
     name: getattr(abi, name)
@@ -188,6 +175,11 @@ def _path(value: Any) -> str | Named:
     if b"\0" in path:
         raise BadArgument(f"wants a path, which has no byte 0, not {shown(path)}")
     return path.decode("utf-8", "surrogateescape")
+
+
+def _path_or_null(value: Any) -> str | Named | None:
+    """A path that may be missing: null, or the word NULL without quotes."""
+    return None if value is None or (type(value) is Bare and value == b"NULL") else _path(value)
 
 
 def _constants(prefix: str) -> dict[str, int]:
@@ -231,32 +223,19 @@ def _sizes(value: Any) -> list[int]:
     return [_SIZE(item) for item in items]
 
 
+def _offset(value: Any) -> int | None:
+    """What a pointer to an offset leads to, which strace shows in brackets; NULL: there is none."""
+    if type(value) is Bare and value == b"NULL":
+        return None
+    return int(_long(value[0] if isinstance(value, list) and len(value) == 1 else value))
+
+
+_long = ranged(64)
+
+
 def _pieces(value: Any) -> list[bytes]:
     """Data, piece by piece."""
     return [data(item) for item in value] if isinstance(value, list) else [data(value)]
-
-
-def _itimerspec(value: Any) -> tuple[int | None, int | None]:
-    """When it expires, in nanoseconds; or a struct itimerspec, and so how often after that as well."""
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, list) for part in value):
-        return _time_ns(value[1]), _time_ns(value[0])
-    return _time_ns(value), None
-
-
-def _time_ns(value: Any) -> int | None:
-    """Seconds with a fraction, as nanoseconds; or a struct timespec. Below 0 it is the host's to refuse."""
-    if value == b"NULL":
-        return None
-    if isinstance(value, list):
-        if len(value) != 2:
-            raise BadArgument("wants seconds, or tv_sec and tv_nsec")
-        tv_sec, tv_nsec = map(parse_int, value)
-        if not 0 <= tv_nsec <= 999_999_999:
-            raise BadArgument(f"wants tv_nsec from 0 to 999999999, not {tv_nsec}")
-        return min(tv_sec, 1 << 62) * 1_000_000_000 + tv_nsec
-    whole = seconds(value)
-    # A double holds no nanoseconds of today's date, so what is written in decimals is read as decimals.
-    return int(Decimal(excerpt(value, 100)).scaleb(9)) if isinstance(value, bytes) else round(whole * 1e9)
 
 
 def _object_name(value: Any) -> bytes:
@@ -330,13 +309,14 @@ KINDS: dict[str, Kind] = {
     "operations": Kind("num:delta[:flags]", _semaphore_operations, variadic=True),
     "values": Kind("numbers joined by commas", _values),
     "sem_command": Kind("command", named_number(_SEM_COMMANDS)),
-    "timeout": Kind("seconds", _timeout),
+    "timeout": Kind("seconds", times.timeout),
     "name": Kind("name", _object_name),
     "posix_flags": Kind("flags", flags(_POSIX_FLAGS)),
     "notification": Kind("notification", named_number(_NOTIFICATIONS | {"NULL": abi.SIGEV_CANCEL})),
     "clock": Kind("clock", named_number(abi.CLOCKS)),
     "path": Kind("path", _path),
     "object": Kind("object", _path),  # a path below the mount, which leads nowhere else
+    "path_or_null": Kind("path", _path_or_null),
     "open_flags": Kind("flags", flags(_OPEN_FLAGS)),
     "socket_flags": Kind("flags", flags(_OPEN_FLAGS | _SOCKET_FLAGS)),
     "node_mode": Kind("mode", flags(_NODES)),
@@ -383,8 +363,13 @@ KINDS: dict[str, Kind] = {
             }
         ),
     ),
-    "itimerspec": Kind("seconds", _itimerspec),
-    "timespec": Kind("seconds", _time_ns),
+    "itimerspec": Kind("seconds", times.itimerspec),
+    "timespec": Kind("seconds", times.timespec),
+    "timeval": Kind("seconds", times.timeval),
+    "timevals": Kind("seconds", times.timevals),
+    "utimbuf_time": Kind("seconds", times.utimbuf_time),
+    "utimbuf": Kind("seconds", times.utimbuf),
+    "offset": Kind("offset", _offset),
     "count64": Kind("number", ranged(64, signed=False)),
     "ioctl_request": Kind("request", named_number({"FIONREAD": abi.FIONREAD}, bits=64)),
 }

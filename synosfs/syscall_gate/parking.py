@@ -22,7 +22,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +72,15 @@ class ParkingStatistics(NamedTuple):
     parked: int
     total: int
     ended: dict[str, int]
+
+
+class FirstSteps(NamedTuple):
+    """When each of the calls that one step was enough for was over, on the performance counter, and what ended the rest
+    from outside, if anything did.
+    """
+
+    over_ns: list[int]
+    reason: SynosError | None
 
 
 class Parking:
@@ -146,6 +155,34 @@ class Parking:
                 if answer is not None:
                     return answer
             raise
+
+    async def first_steps(self, caller: Caller, what: Sequence[str], calls: Sequence[InSteps]) -> FirstSteps:
+        """Make the first step of each call, in order, in one job of the avatar's, so that two threads wake for all of
+        them and not for each. It stops at one that is not over then. That one is to be waited for alone; so is one that
+        failed, whatever the reason: it fails there again. All are parked as one, which shows the one it is at.
+        """
+        over_ns: list[int] = []
+        reason = None
+        with ExitStack() as stack, suppress(Exception), self.parked(caller, what[0]) as parked:
+            for call in calls:
+                for description in call.descriptions:
+                    stack.enter_context(held(description))
+
+            def make() -> None:  # it is called again after an EINTR that was not for it
+                for place in range(len(over_ns), len(calls)):
+                    parked.what = what[place]
+                    if parked.reason is not None or not calls[place].first():
+                        return
+                    over_ns.append(time.perf_counter_ns())
+
+            try:
+                with parked.scope:
+                    await caller.process.avatar.run(caller.credentials, make)
+            finally:
+                reason = parked.reason
+            if reason is not None and len(over_ns) < len(calls):
+                raise reason
+        return FirstSteps(over_ns, reason)
 
     async def let_others_in(self, caller: Caller) -> None:
         """Between two requests of a long write. A signal meanwhile makes the caller ``interrupted``."""

@@ -73,10 +73,13 @@ class About(NamedTuple):
 class Row(NamedTuple):
     """One call, and all that is special about it: x86-64 number or None, name, handler, parameters, family, the object
     that it is about, whether it may wait and with which errno its time-out ends that, whether its return value counts
-    the bytes that it moved, what its success leaves in the books, one line of help.
+    the bytes that it moved, whether its handler only looks and answers ``InSteps`` (so it may be asked while calls of
+    that kind are still to be made), what its success leaves in the books, one line of help.
 
     ``variadic`` is the place of the parameter that takes all words from there on, -1 without one; those behind it are
-    given by name, or stand in place behind a list.
+    given by name, or stand in place behind a list. ``c_order`` is for a call whose optional arguments C has in the
+    middle: the places of the parameters in C's order, which is meant when all are given in place; else the optional
+    pointers, from place ``in_place`` on, are given by name.
     """
 
     number: int | None
@@ -88,9 +91,18 @@ class Row(NamedTuple):
     waits: bool
     timed_out: int
     moves_ret: bool
+    in_steps: bool
     effect: Effect | None
     help: str
     variadic: int = -1
+    c_order: tuple[int, ...] = ()
+
+    @property
+    def in_place(self) -> int:
+        """How many arguments can be given in place, in the order of the parameters."""
+        if not self.c_order:
+            return len(self.params)
+        return next(place for place, param in enumerate(self.params) if param.default is None)
 
     @property
     def is_ipc(self) -> bool:
@@ -104,7 +116,8 @@ class Row(NamedTuple):
             if param.kind.rest:
                 words.append(f"[{param.kind.label}…]")
                 continue
-            name = param.name + "…" * param.kind.variadic + "=" * (0 <= self.variadic < place)
+            by_name = 0 <= self.variadic < place or place >= self.in_place
+            name = param.name + "…" * param.kind.variadic + "=" * by_name
             words.append(name if param.default is REQUIRED else f"[{name}]")
         return " ".join(words)
 
@@ -120,13 +133,16 @@ def row(
     waits: bool = False,
     timed_out: int = errno.ETIMEDOUT,
     moves_ret: bool = False,
+    in_steps: bool = False,
     effect: Effect | None = None,
+    c_form: str = "",
     help: str,
 ) -> Row:
     """A row from its short form: ``"msqid:int cmd:msg_command mode:int? flags:msg_flags=0"``.
 
     ``=`` gives a default; ``?`` makes the argument optional, and None when it is not given. ``about`` is
-    ``kind:parameter``, or ``kind:ret`` for what the return value names.
+    ``kind:parameter``, or ``kind:ret`` for what the return value names; ``c_form`` names the parameters in C's order,
+    where that is another.
     """
     params = []
     for item in parameters.split():
@@ -149,9 +165,11 @@ def row(
         waits,
         timed_out,
         moves_ret,
+        in_steps,
         effect,
         help,
         variadic,
+        tuple(names.index(name) for name in c_form.split()),
     )
 
 
@@ -164,7 +182,7 @@ def binder(row: Row) -> Callable[[Request], Bound]:
     """
     converts = [param.kind.convert for param in row.params]
     defaults = [param.default for param in row.params]
-    least, most = sum(default is REQUIRED for default in defaults), len(defaults)
+    least, most = sum(default is REQUIRED for default in defaults), row.in_place
     if row.variadic >= 0 or any(param.kind.rest for param in row.params):
         return functools.partial(bind, row)
 
@@ -195,13 +213,13 @@ def bind(row: Row, request: Request) -> Bound:
         positional = _split_named(row, args, named)
     if row.variadic >= 0:
         positional = _folded(row, positional)
+    if len(positional) > row.in_place:
+        positional = _in_order(row, positional)
     if request.data is not None:
         named["data"] = request.data
     timeout = request.timeout
     if "timeout" in named and "timeout" not in [p.name for p in params]:
         timeout = named.pop("timeout")
-    if len(positional) > len(params):
-        raise _too_many(row, positional)
     values = list(positional)
     value: Any = None
     name = ""
@@ -239,6 +257,16 @@ def bind(row: Row, request: Request) -> Bound:
 def _converted(param: Param, value: Any) -> Any:
     """The value as the handler wants it. ``null`` of JSON and MessagePack stands for an argument that is not given."""
     return param.default if value is None and param.default is not REQUIRED else param.kind.convert(value)
+
+
+def _in_order(row: Row, positional: list[Any]) -> list[Any]:
+    """C's arguments, all of them in place, in the order of the parameters. EINVAL: there are too many."""
+    if len(positional) != len(row.c_order):
+        raise _too_many(row, positional)
+    ordered = positional.copy()
+    for place, value in zip(row.c_order, positional, strict=True):
+        ordered[place] = value
+    return ordered
 
 
 def _folded(row: Row, positional: list[Any]) -> list[Any]:
@@ -281,7 +309,7 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def _too_many(row: Row, positional: list[Any]) -> SynosError:
-    extra = positional[len(row.params)]
+    extra = positional[row.in_place]
     hint = f"; usage: {row.usage()}" if row.params else "; it takes none"
     if isinstance(extra, Bare) and extra.count(b"="):
         return _unknown_name(row, extra.partition(b"=")[0].decode("utf-8", "replace"))

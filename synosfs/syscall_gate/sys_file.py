@@ -116,8 +116,8 @@ def sys_fcntl(caller: Caller, fd: int, cmd: int, arg: int | list[int], start: in
         raise SynosError(errno.EINVAL, "a struct flock is for the commands that lock")
     match cmd:
         case abi.F_DUPFD | abi.F_DUPFD_CLOEXEC:
-            if not 0 <= arg < table.limit:
-                raise SynosError(errno.EINVAL, f"{arg} is not from 0 to {table.limit - 1}")
+            if not 0 <= arg < (limit := table.limit):
+                raise SynosError(errno.EINVAL, f"{arg} is not from 0 to {limit - 1} (RLIMIT_NOFILE, ulimit -n)")
             return table.add(description, close_on_exec=cmd == abi.F_DUPFD_CLOEXEC, lowest=arg)
         case abi.F_GETFD:
             return abi.FD_CLOEXEC * table.close_on_exec(fd)

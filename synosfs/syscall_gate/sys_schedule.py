@@ -113,7 +113,7 @@ T = TypeVar("T", int, Reply)
 
 def _set_limit(caller: Caller, process: Process, resource: int, limits: tuple[int, int], answer: T) -> T | Until:
     scheduling.check_limit(process, resource, *limits, caller.credentials.capabilities)
-    if process.child is not None and scheduling.is_kept_back(process, resource):
+    if process.child is not None and process.keeps_back(resource):
         process.child.files = limits
         return answer
 

@@ -1,7 +1,7 @@
 """Data between two descriptors that does not pass through here: splice(2), tee(2), sendfile(2), copy_file_range(2).
 
-Offsets are given by name, ``off_in=`` and ``off_out=``, and answered as C leaves them; without one the file's own
-counts and moves on.
+Offsets are given by name, ``off_in=`` and ``off_out=``, or in C's places, and answered as C leaves them; without one
+the file's own counts and moves on.
 """
 
 import errno
@@ -86,4 +86,4 @@ def _transfer(
         ends = ((name, transfer.source.offset), ("off_out", transfer.target.offset))
         return None if done is None else Reply(done, {name: offset for name, offset in ends if offset is not None})
 
-    return InSteps(transfer.step, answer, (reading, writing))
+    return InSteps(transfer.first, transfer.step, answer, (reading, writing))

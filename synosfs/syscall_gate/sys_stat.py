@@ -1,5 +1,5 @@
 """What a file is like, and changes of that: stat(2), statx(2), access(2), truncate(2), statfs(2), chmod(2), chown(2),
-utimensat(2).
+utimensat(2), utime(2), utimes(2), futimesat(2).
 
 A name without a slash and without dirfd is one in ``pipes/``. In place of a path there may come an object of the host's
 that a file of the mount stands for (``Named``).
@@ -26,6 +26,7 @@ from synosfs.syscall_gate.places import (
 )
 from synosfs.syscall_gate.record import Hexadecimal, Octal, Reply
 from synosfs.syscall_gate.sys_pipe import done
+from synosfs.syscall_gate.times import Pair
 from synosfs.syscall_gate.waiting import OnAvatar
 
 _LOOK = abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH | abi.AT_NO_AUTOMOUNT
@@ -81,10 +82,15 @@ def _extended(caller: Caller, fields: dict[str, int]) -> Reply:
     return Reply(0, _as_seen(caller, fields))
 
 
+#: Times beyond the year 2262 are answered as the last that a number of 64 bits has, which is all that MessagePack has.
+_LAST_NS = (1 << 63) - 1
+
+
 def _as_seen(caller: Caller, fields: dict[str, int]) -> dict[str, int]:
     namespace = caller.user_namespace
     shown = {"uid": namespace.shown_uid(fields["uid"]), "gid": namespace.shown_gid(fields["gid"])}
     shown |= {name: Hexadecimal(fields[name]) for name in ("mask", "attributes", "attributes_mask") if name in fields}
+    shown |= {name: max(-_LAST_NS, min(fields[name], _LAST_NS)) for name in fields if name.endswith("_ns")}
     return fields | shown | {"mode": Octal(fields["mode"])}
 
 
@@ -178,7 +184,7 @@ def sys_utimensat(
             atime_ns = mtime_ns = abi.UTIME_NOW
         return _change(caller, dirfd, path, file_status.times_of(atime_ns, mtime_ns), 0)
     if is_descriptor(path, flags) and dirfd != AT_FDCWD:
-        return sys_futimens(caller, dirfd, atime_ns, mtime_ns)
+        return _set_open_times(caller, dirfd, atime_ns, mtime_ns)
     path = "." if is_descriptor(path, flags) else path
     return on_path(caller, dirfd, path, file_status.set_times, atime_ns, mtime_ns, flags)
 
@@ -186,10 +192,44 @@ def sys_utimensat(
 def sys_futimens(caller: Caller, fd: int, atime_ns: int | None, mtime_ns: int | None) -> Answer:
     if _leave(atime_ns, mtime_ns):
         return 0
+    _refuse_path(caller, fd)
+    return _set_open_times(caller, fd, atime_ns, mtime_ns)
+
+
+def _set_open_times(caller: Caller, fd: int, atime_ns: int | None, mtime_ns: int | None) -> Answer:
     name = f"descriptor {fd}"
     return on_descriptor(
         caller, fd, lambda host_fd: file_status.set_open_times(host_fd, name, atime_ns, mtime_ns), changes=True
     )
+
+
+def sys_utime(caller: Caller, path: str, actime: Pair | None, modtime: int | None) -> Answer:
+    return sys_utimensat(caller, path, *_both("utime", actime, modtime), 0, AT_FDCWD)
+
+
+def sys_utimes(caller: Caller, path: str, atime: Pair | None, mtime: int | None) -> Answer:
+    return sys_utimensat(caller, path, *_both("utimes", atime, mtime), 0, AT_FDCWD)
+
+
+def sys_futimesat(caller: Caller, dirfd: int, path: str | None, atime: Pair | None, mtime: int | None) -> Answer:
+    """Without a path it is dirfd itself."""
+    times = _both("futimesat", atime, mtime)
+    if path is None:
+        if dirfd == AT_FDCWD:
+            raise SynosError(errno.EFAULT, "futimesat: without a path dirfd has to be a descriptor, not AT_FDCWD")
+        return sys_futimens(caller, dirfd, *times)
+    return sys_utimensat(caller, path, *times, 0, dirfd)
+
+
+def _both(call: str, first: Pair | None, second: int | None) -> Pair:
+    """The two times that C has in one struct: ``first`` is the access time, or both."""
+    atime_ns, mtime_ns = first or (None, None)
+    if mtime_ns is not None and second is not None:
+        raise SynosError(errno.EINVAL, f"{call}: the times are given twice, as a struct and one by one")
+    mtime_ns = second if mtime_ns is None else mtime_ns
+    if (atime_ns is None) != (mtime_ns is None):
+        raise SynosError(errno.EINVAL, f"{call} sets both times, or without any both to now; utimensat sets one")
+    return atime_ns, mtime_ns
 
 
 def _leave(atime_ns: int | None, mtime_ns: int | None) -> bool:
@@ -214,7 +254,12 @@ def _change(caller: Caller, dirfd: int, path: str | Named, change: Change, flags
 
 def _change_open(caller: Caller, fd: int, change: Change, flags: int) -> Answer:
     """Without AT_EMPTY_PATH EBADF for what is open with O_PATH, as fchmod(2) and fchown(2) say."""
-    if not flags and caller.descriptors.get(fd).file_type == "path":
-        raise SynosError(errno.EBADF, f"descriptor {fd} was opened with O_PATH: the calls with AT_EMPTY_PATH take it")
+    if not flags:
+        _refuse_path(caller, fd)
     name = f"descriptor {fd}"
     return on_descriptor(caller, fd, lambda host_fd: file_status.change_open(host_fd, change, name), changes=True)
+
+
+def _refuse_path(caller: Caller, fd: int) -> None:
+    if caller.descriptors.get(fd).file_type == "path":
+        raise SynosError(errno.EBADF, f"descriptor {fd} was opened with O_PATH: the calls with AT_EMPTY_PATH take it")

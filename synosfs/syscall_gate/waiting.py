@@ -50,8 +50,12 @@ class InSteps(msgspec.Struct, frozen=True):
 
     ``step`` says whether the call is over. ``so_far`` is then its answer, and its answer too if it is ended from
     outside, or fails, after something has been done; None: nothing has. ``descriptions`` are held meanwhile.
+
+    ``first`` is a step that does not wait (WouldBlock): of calls that follow each other in a batch, the first steps are
+    made in one go (``Parking.first_steps``). One that fails has done nothing, and is made again for its error.
     """
 
+    first: Callable[[], bool]
     step: Callable[[], bool]
     so_far: Callable[[], Any]
     descriptions: tuple[Description, ...] = ()

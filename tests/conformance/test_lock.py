@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from children import Child
+from children import Child, wait_until
 from doors import Door
 from opened import Descriptors
 
@@ -356,3 +356,83 @@ def test_what_is_the_programs_own_is_refused_with_a_reason(door: Door, file: int
     answer = door.call("fcntl", file, command, 0)
     assert answer.errno == "EINVAL"
     assert "signal" in answer.message or "lease" in answer.message
+
+
+# --- deadlocks
+
+
+class Member:
+    """A process that locks ten bytes, and waits for others when it is told to."""
+
+    def __init__(self, door: Door, path: bytes, held: tuple, wanted: tuple) -> None:
+        ready, is_ready = os.pipe()
+        goes, self._go = os.pipe()
+        self._door = door
+
+        def lock_and_wait() -> str:
+            fd = door.ok("open", path, "O_RDWR").ret
+            door.ok("fcntl", fd, "F_SETLK", *held)
+            os.write(is_ready, b".")
+            os.read(goes, 1)
+            return door.call("fcntl", fd, "F_SETLKW", *wanted).errno
+
+        self._child = door.spawn(lock_and_wait)
+        os.read(ready, 1)
+        for fd in (ready, is_ready, goes):
+            os.close(fd)
+
+    def go(self) -> None:
+        os.write(self._go, b".")
+
+    def block(self) -> None:
+        self.go()
+        wait_until(lambda: self._door.is_blocked(self._child.pid, "fcntl"), "it waits for the lock")
+
+    def result(self) -> str:
+        answer: str = self._child.result()
+        os.close(self._go)
+        return answer
+
+    def interrupt(self) -> None:
+        self._child.interrupt()
+
+
+def write_lock(place: int) -> tuple:
+    return "F_WRLCK", 10 * place, 10
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_the_last_to_close_a_circle_of_waits_is_refused(door: Door, path: bytes, size: int) -> None:
+    members = [Member(door, path, write_lock(place), write_lock((place + 1) % size)) for place in range(size)]
+    for member in members[:-1]:
+        member.block()
+    members[-1].go()
+    assert members[-1].result() == "EDEADLK"  # and its end lets the others go on, one after the other
+    assert [member.result() for member in reversed(members[:-1])] == [""] * (size - 1)
+
+
+def test_two_readers_that_both_want_to_write_are_a_circle(door: Door, path: bytes) -> None:
+    one, other = (Member(door, path, ("F_RDLCK", 0, 0), ("F_WRLCK", 0, 0)) for _ in range(2))
+    one.block()
+    other.go()
+    assert other.result() == "EDEADLK"
+    assert one.result() == ""
+
+
+def test_a_chain_of_waits_is_no_circle(door: Door, path: bytes) -> None:
+    members = [Member(door, path, write_lock(place), write_lock(place + 1)) for place in range(3)]
+    last = Member(door, path, write_lock(3), write_lock(4))
+    for member in members:
+        member.block()
+    last.go()
+    assert last.result() == ""
+    assert [member.result() for member in reversed(members)] == [""] * 3
+
+
+def test_a_wait_that_has_ended_is_in_no_circle(door: Door, path: bytes) -> None:
+    one, other = Member(door, path, write_lock(0), write_lock(1)), Member(door, path, write_lock(1), write_lock(0))
+    one.block()
+    one.interrupt()
+    assert one.result() == "EINTR"
+    other.go()
+    assert other.result() == ""

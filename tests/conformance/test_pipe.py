@@ -1,7 +1,7 @@
 """Pipes, socket pairs and the descriptors that they are: what the calls answer when nobody has to wait."""
 
-import errno
 import os
+import resource
 
 import pytest
 from doors import NOBODY, Door
@@ -317,17 +317,38 @@ def test_a_closed_number_is_ebadf_the_second_time(door: Door, fds: Descriptors) 
     assert door.call("close", read).errno == "EBADF"
 
 
-def test_a_process_has_at_most_so_many_numbers(door: Door) -> None:
-    def use_all() -> tuple[str, bool]:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+@pytest.mark.parametrize("limit", [100, 1024, 1500])
+def test_a_process_has_as_many_numbers_as_its_soft_limit_says(door: Door, limit: int) -> None:
+    def use_all() -> list[object]:
+        door.call("dup", 999)  # opens the session
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
         read = door.ok("pipe").results["read"]
         while not (result := door.call("dup", read)).errno:
             highest = result.ret
-        return result.errno, highest == 1023
+        found = [
+            result.errno,
+            highest,
+            door.ok("dup2", read, limit - 1).ret,
+            door.call("dup2", read, limit).errno,
+            door.call("dup3", read, limit, "O_CLOEXEC").errno,
+            door.call("fcntl", read, "F_DUPFD", limit - 1).errno,
+            door.call("fcntl", read, "F_DUPFD", limit).errno,
+            door.call("pipe").errno,
+        ]
+        # The limit is what it is at each call, and what is open beyond it stays.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit + 2, 4096))
+        found += [door.ok("fcntl", read, "F_DUPFD", limit).ret, door.ok("dup2", read, limit + 1).ret]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (90, 4096))
+        found += [door.ok("dup2", limit + 1, 80).ret, door.call("dup2", read, 90).errno, door.ok("close", limit).ret]
+        found += [door.ok("fcntl", limit + 1, "F_GETFD").ret, door.call("dup", read).errno]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit + 2, 4096))  # the session may need it
+        return found
 
-    assert door.spawn(use_all).result() == (errno.errorcode[errno.EMFILE], True)
+    assert door.spawn(use_all).result() == [
+        *("EMFILE", limit - 1, limit - 1, "EBADF", "EBADF", "EMFILE", "EINVAL", "EMFILE"),
+        *(limit, limit + 1),
+        *(80, "EBADF", 0, 0, "EMFILE"),
+    ]
 
 
 def test_a_child_has_its_parents_descriptors_and_closes_only_its_own(door: Door, fds: Descriptors) -> None:

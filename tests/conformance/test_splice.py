@@ -58,6 +58,19 @@ def test_offsets_are_answered_and_the_files_own_stay(
     assert [door.ok("lseek", fd, 0, "SEEK_CUR").ret for fd in (file, target)] == [0, 0]
 
 
+def test_all_arguments_as_c_has_them(door: Door, fds: Descriptors, file: int, target: int, path: bytes) -> None:
+    read, write = fds.pipe()
+    assert door.ok("splice", file, 100, write, None, 10, 0).results == {"off_in": 110}
+    assert door.ok("splice", read, None, target, 5, 10, "SPLICE_F_MOVE").results == {"off_out": 15}
+    assert door.ok("splice", file, None, write, None, 4, 0).results == {}
+    assert door.ok("read", read, 10).data == DATA[:4]
+    assert door.ok("sendfile", write, file, 250, 6).results == {"offset": 256}
+    assert door.ok("sendfile", write, file, None, 6).results == {}
+    assert door.ok("read", read, 20).data == DATA[250:256] + DATA[4:10]
+    assert door.ok("copy_file_range", file, 0, target, 20, 7, 0).results == {"off_in": 7, "off_out": 27}
+    assert contents(path) == bytes(5) + DATA[100:110] + bytes(5) + DATA[:7]
+
+
 def test_an_empty_pipe_is_waited_for(door: Door, fds: Descriptors, target: int, path: bytes) -> None:
     read, write = fds.pipe()
     waiter = door.block("splice", read, target, 100)

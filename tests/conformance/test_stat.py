@@ -3,6 +3,7 @@
 import os
 import resource
 import stat
+import tempfile
 import time
 from pathlib import Path
 
@@ -225,3 +226,73 @@ def test_who_may_write_may_make_the_times_now(door: Door, tree: Path) -> None:
     assert door.call_as(NOBODY, "utimensat", bytes(tree / "file")).errno == ""
     assert (tree / "file").stat().st_mtime > 1
     assert door.call_as(NOBODY, "utimensat", bytes(tree / "file"), 5, 5).errno == "EPERM"
+
+
+def test_times_in_whole_seconds(door: Door, tree: Path) -> None:
+    file, link = tree / "file", tree / "link"
+    door.ok("utime", bytes(link), 1_500_000_000, 5)
+    assert (file.stat().st_atime_ns, file.stat().st_mtime_ns) == (1_500_000_000 * 10**9, 5 * 10**9)
+    door.ok("utime", bytes(file), [-7, 8])
+    assert (file.stat().st_atime_ns, file.stat().st_mtime_ns) == (-7 * 10**9, 8 * 10**9)
+    before = time.time_ns() - 20_000_000
+    door.ok("utime", bytes(file))
+    assert min(file.stat().st_atime_ns, file.stat().st_mtime_ns) >= before
+
+
+def test_a_time_that_64_bits_of_nanoseconds_do_not_hold(door: Door) -> None:
+    far = 1 << 35
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:  # a disk's file system may not hold it either
+        path = os.fsencode(file.name)
+        door.ok("utime", path, -far, far)
+        assert os.stat(path).st_mtime == far
+        found = door.ok("stat", path).results
+    assert found["mtime_ns"] == (far * 10**9 if door.name == "native" else (1 << 63) - 1)
+    assert found["atime_ns"] == (-far * 10**9 if door.name == "native" else 1 - (1 << 63))
+
+
+def test_times_in_microseconds(door: Door, fds: Descriptors, tree: Path) -> None:
+    file = tree / "file"
+    fd, directory = fds.call("open", bytes(file), "O_WRONLY"), fds.call("open", bytes(tree), "O_RDONLY|O_DIRECTORY")
+
+    def times() -> tuple[int, int]:
+        return file.stat().st_atime_ns, file.stat().st_mtime_ns
+
+    door.ok("utimes", bytes(tree / "link"), [1_500_000_000, 123_456], [5, 999_999])
+    assert times() == (1_500_000_000_123_456_000, 5_999_999_000)
+    door.ok("utimes", bytes(file), [[6, 1], [-7, 2]])
+    assert times() == (6_000_001_000, -7 * 10**9 + 2000)
+    door.ok("futimesat", directory, b"file", 8, 9)
+    assert times() == (8 * 10**9, 9 * 10**9)
+    door.ok("futimesat", fd, None, [[1, 1], [2, 2]])
+    assert times() == (1_000_001_000, 2_000_002_000)
+    before = time.time_ns() - 20_000_000
+    for call in (("utimes", bytes(file)), ("futimesat", directory, b"file"), ("futimesat", fd, None)):
+        os.utime(file, (1, 1))
+        door.ok(*call)
+        assert min(times()) >= before
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (("utimes", b"%s/file", [1, 1_000_000], [1, 0]), "EINVAL"),
+        (("utimes", b"%s/file", [1, 0], [1, -1]), "EINVAL"),
+        (("utimes", b"%s/nowhere", [1, 0], [1, 1_000_000]), "EINVAL"),
+        (("utimes", b"", 1, 1), "ENOENT"),
+        (("utime", b"%s/nowhere", 1, 1), "ENOENT"),
+        (("futimesat", "AT_FDCWD", None), "EFAULT"),
+        (("futimesat", 999, None), "EBADF"),
+        (("futimesat", 999, b"file"), "EBADF"),
+        (("futimesat", 999, b"%s/file"), ""),
+        (("futimesat", "fd", b"file"), "ENOTDIR"),
+        (("futimesat", "path", None), "EBADF"),
+        (("futimens", "path"), "EBADF"),
+        (("futimesat", "fd", b""), "ENOENT"),
+    ],
+)
+def test_what_the_older_calls_on_times_refuse(door: Door, fds: Descriptors, tree: Path, call: tuple, name: str) -> None:
+    named = {"fd": fds.call("open", bytes(tree / "file"), "O_RDONLY")}
+    named["path"] = fds.call("open", bytes(tree / "file"), "O_PATH")
+    arguments = [named.get(arg, arg) if isinstance(arg, str) else arg for arg in call[1:]]
+    arguments = [arg.replace(b"%s", bytes(tree)) if isinstance(arg, bytes) else arg for arg in arguments]
+    assert door.call(call[0], *arguments).errno == name

@@ -97,6 +97,8 @@ def test_a_confined_caller_is_told_what_confines_it_and_the_way_out(gate: MountD
         ("chmod", (b"%s", "0666")),
         ("chown", (b"%s", 0, 0)),
         ("utimensat", (b"%s",)),
+        ("utime", (b"%s",)),
+        ("utimes", (b"%s",)),
         ("ftok", (b"%s", 1)),
         ("shm_open", (NAME, "O_CREAT|O_RDWR", "0600")),
         ("shm_unlink", (NAME,)),

@@ -1,5 +1,6 @@
 """The ends of a wait for a lock, a pipe's data or room, or a counter: signal, SIGKILL, time-out, close, unmount."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from children import PATIENCE_S, wait_until
-from doors import MountDoor
+from doors import MountDoor, write
 from mounts import Mount
 from test_ended import by_sigterm, by_umount_lazily
 
@@ -178,6 +179,37 @@ def test_a_long_copy_ends_with_what_was_copied(gate: MountDoor, tmp_path: Path) 
     assert 0 < copied.ret < 64 << 30
     assert gate.ok("lseek", source, 0, "SEEK_CUR").ret == copied.ret
     gate.call("close_range", 3, 1023)
+
+
+def copies_that_wait(mount: Mount, file: bytes, ready: int) -> list[dict[str, Any]]:
+    """What a batch of three copies is answered, of which the second waits for ever."""
+    session = os.open(mount.gate, os.O_RDWR)
+
+    def run(*calls: Call) -> list[dict[str, Any]]:
+        write(session, json.dumps([{"call": call, "args": arguments} for call, *arguments in calls]).encode() + b"\n")
+        reply: list[dict[str, Any]] = json.loads(os.read(session, 1 << 16))
+        return reply
+
+    opened = run(("open", os.fsdecode(file), "O_RDWR"), ("pipe",), ("pipe",))
+    (source, into), out_of = (opened[0]["ret"], opened[1]["write"]), opened[2]["read"]
+    os.write(ready, b".")
+    return run(("splice", source, into, 10), ("splice", out_of, source, 10), ("splice", source, into, 10))
+
+
+def test_a_batch_of_copies_ends_where_it_waits(gate: MountDoor, file: bytes) -> None:
+    reader, writer = os.pipe()
+    for killed in (False, True):
+        child = gate.spawn(lambda: copies_that_wait(gate.mount, file, writer))
+        os.read(reader, 1)
+        wait_until(lambda pid=child.pid: gate.mount.blocked(pid) == ["splice(6, 3, 10, 0)"], "the second copy waits")
+        if killed:
+            child.kill()
+        else:
+            child.interrupt()
+            assert [reply.get("errno", reply["ret"]) for reply in child.result()] == [10, "EINTR", "ECANCELED"]
+        wait_until(lambda: gate.blocked_callers() == 0, "nobody is blocked")
+    os.close(reader)
+    os.close(writer)
 
 
 def _offset(gate: MountDoor, fd: int) -> int:

@@ -264,6 +264,8 @@ def test_limits_of_a_child_hold_for_its_program(fork: Callable[[], Forked], door
     child.ok("setrlimit RLIMIT_NOFILE 32 64")
     child.ok("setrlimit RLIMIT_CORE 0 0")
     assert child.ok("getrlimit RLIMIT_NOFILE") == "0 soft=32 hard=64"
+    assert child.ok("dup2 0 31") == "31"
+    assert child.call("dup2 0 32").startswith("-1 EBADF 32 is not from 0 to 31: raise RLIMIT_NOFILE")
     assert child.call("setrlimit RLIMIT_CORE 10 5").startswith("-1 EINVAL")
     child.execute("/bin/sleep", "1000")
     assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (32, 64)
@@ -323,6 +325,30 @@ def test_what_was_handed_over_is_the_programs_alone(door: MountDoor, output: tup
     assert said(door, read, write) == ""
     door.ok("kill", pid, "SIGKILL")
     door.ok("wait4", pid)
+
+
+def test_a_message_queue_is_handed_over(door: MountDoor, output: tuple[int, int]) -> None:
+    """What is sent to it here a program receives natively, by the number that it finds."""
+    read, write = output
+    name = f"/synosfs-test-{os.getpid()}".encode()
+    queue = door.ok("mq_open", name, "O_CREAT|O_RDWR", "0600", maxmsg=2, msgsize=16).ret
+    receive = (
+        "import ctypes; data = ctypes.create_string_buffer(16); librt = ctypes.CDLL('librt.so.1'); "
+        f"print([(librt.mq_receive({queue}, data, 16, None), data.value) for _ in range(2)])"
+    )
+    try:
+        door.ok("fcntl", queue, "F_SETFD", 0)
+        door.ok("mq_send", queue, b"before")
+        pid = door.ok("spawn", b"/usr/bin/python3", b"python3", b"-S", b"-E", b"-c", receive.encode(), stdout=write).ret
+        door.ok("mq_send", queue, b"while it waits")
+        assert said(door, read, write) == "[(6, b'before'), (14, b'while it waits')]\n"
+        assert door.ok("wait4", pid).results["status"] == "exited:0"
+        # It had an open file of its own: it waited, and this one is what it was.
+        door.ok("mq_setattr", queue, "O_NONBLOCK")
+        assert door.call("mq_receive", queue).errno == "EAGAIN"
+    finally:
+        door.ok("mq_unlink", name)
+        door.ok("close", queue)
 
 
 def test_the_descriptors_of_a_program_are_its_own(door: MountDoor, output: tuple[int, int], mount: Mount) -> None:
