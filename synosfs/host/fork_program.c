@@ -11,11 +11,14 @@
  * close-on-exec. When the daemon is gone, however it went, all sockets end, and with them this program and every child
  * that still waits.
  *
+ * The order to fork has two descriptors, the child's end of that socket and the pidfd of the process that forks, and says
+ * what the child is to become: it has all that it needs when it is born.
+ *
  * An order is words, each ended by a byte 0, numbers in decimal. They are the message, behind an 'i'; or a file in
  * memory, the first of its descriptors, behind an 'm': they can be as long as a command line can.
  *
- * Orders come from the daemon and are well formed; nothing else reaches a child. After "become" a child is its user's,
- * who may do with it as with any process of theirs: the daemon believes none of its answers.
+ * Orders come from the daemon and are well formed; nothing else reaches a child. Once it has become that, a child is its
+ * user's, who may do with it as with any process of theirs: the daemon believes none of its answers.
  */
 
 #define _GNU_SOURCE
@@ -47,8 +50,9 @@
 /* No number that a SynOS process has is higher: process/descriptors.py. */
 #define MOST_DESCRIPTORS 1024
 
+/* With no code (CLD_*) it answers an order that has a number of its own for that: the serial. */
 struct event {
-    int serial, pid, code, status;
+    int serial, is_reaped, code, status;
     struct rusage usage;
 };
 
@@ -164,9 +168,9 @@ static int up(int fd)
     return found;
 }
 
+/* Nothing else is below ``high`` by now. */
 static int place_streams(void)
 {
-    close_range(0, high - 1, 0);
     for (int i = 0; i < nstreams; i++)
         if (dup2(streams[i].fd, streams[i].number) == -1)
             return -1;
@@ -180,11 +184,11 @@ static void introduce(void)
 }
 
 /* Become what the process is that forks, and wait. */
-static int become(void)
+static int become(int pidfd)
 {
     struct forker forker;
 
-    forker.pidfd = up(order.fds[0]);
+    forker.pidfd = pidfd;
     forker.pid = number();
     forker.tid = number();
     forker.lent = strtoull(word(), NULL, 10);
@@ -276,7 +280,8 @@ static int execute(void)
     doing = path;
     source = number();
     flags = number();
-    close_range(0, high - 1, 0);
+    for (int i = 0; i < nstreams; i++)
+        close(streams[i].number);
     for (n = number(); n--;) {
         int target = number(), from = number();
         int fd = from >= 0 ? received[from] : -1;
@@ -300,6 +305,7 @@ back:
         close(at);
     while (nreceived)
         close(received[--nreceived]);
+    close_range(0, high - 1, 0);
     place_streams();
     errno = failed;
     return -1;
@@ -316,21 +322,27 @@ static int limit_other(void)
     return prlimit(pid, which, &wanted, NULL);
 }
 
-static void live(int theirs)
+/* The order that made it goes on with what it is to become. */
+static void live(void)
 {
+    int pidfd;
+
     doing = "fork";
-    connection = fcntl(theirs, F_DUPFD_CLOEXEC, high);
+    /* What the maker has goes first: it takes longer once there are numbers from ``high`` on. */
+    dup2(order.fds[0], 0);
+    dup2(order.fds[1], 1);
+    close_range(2, ~0U, 0);
+    connection = up(0);
+    pidfd = up(1);
     if (connection == -1)
         _exit(1);
-    close_range(0, high - 1, 0);
+    answer(become(pidfd) == -1 ? errno : 0, 0);
     while (receive(connection)) {
         char *what = word();
         int result = -1;
         doing = what;
         errno = EINVAL;
-        if (!strcmp(what, "become"))
-            result = become();
-        else if (!strcmp(what, "descriptors")) {
+        if (!strcmp(what, "descriptors")) {
             take_descriptors();
             continue; /* "execute" tells whether that went well */
         } else if (!strcmp(what, "environment"))
@@ -352,7 +364,8 @@ static void live(int theirs)
 
 /* --- the children, by the serial numbers that the daemon gives them: a pid may come to mean another --- */
 
-enum state { LIVES, IS_LET_GO, ZOMBIE };
+/* One that is collected is waited for just now: it is no zombie when it ends, but reaped at once. */
+enum state { LIVES, IS_COLLECTED, IS_LET_GO, ZOMBIE };
 
 static struct child {
     int serial, pid;
@@ -375,7 +388,6 @@ static int change(int pid, int kinds, struct event *event)
 
     if (syscall(SYS_waitid, P_PID, pid, &info, kinds | WNOHANG, &event->usage) == -1 || !info.si_pid)
         return 0;
-    event->pid = pid;
     event->code = info.si_code;
     event->status = info.si_status;
     return 1;
@@ -387,17 +399,13 @@ static void tell(struct event *event)
         exit(0); /* nobody listens: the daemon is gone */
 }
 
-/* A code that is no CLD_*: the zombie is gone, and with it its pid. */
-#define REAPED 0
-
-static void forget(struct child *child)
+/* Its pid is free, and then that is told, if it is to be. */
+static void reap(struct child *child, struct event *event)
 {
-    struct event event = { .serial = child->serial, .pid = child->pid, .code = REAPED };
-
     waitpid(child->pid, NULL, 0);
-    if (child->state == ZOMBIE)
-        tell(&event);
     *child = children[--nchildren];
+    if (event)
+        tell(event);
 }
 
 static void look(void)
@@ -408,21 +416,48 @@ static void look(void)
         if (child->state == ZOMBIE)
             continue;
         while (change(child->pid, WSTOPPED | WCONTINUED, &event))
-            if (child->state == LIVES)
+            if (child->state != IS_LET_GO)
                 tell(&event);
         if (!change(child->pid, WEXITED | WNOWAIT, &event))
             continue;
-        if (child->state == IS_LET_GO) {
-            forget(child);
-            i--;
-        } else {
+        if (child->state == LIVES) {
             child->state = ZOMBIE;
             tell(&event);
+            continue;
         }
+        event.is_reaped = 1;
+        if (child->state == IS_COLLECTED)
+            reap(child, &event);
+        else
+            reap(child, NULL);
+        i--;
     }
 }
 
-static void fork_child(int serial, int theirs)
+/* An order about a child. NULL: it is gone already. */
+static void attend(const char *what, struct child *child)
+{
+    enum state state = child ? child->state : IS_LET_GO;
+
+    if (!strcmp(what, "collect")) {
+        if (state == LIVES)
+            child->state = IS_COLLECTED;
+    } else if (!strcmp(what, "keep")) {
+        if (state == IS_COLLECTED)
+            child->state = LIVES;
+    } else if (state == ZOMBIE) { /* "reap", or "let_go" */
+        reap(child, NULL);
+    } else if (child && !strcmp(what, "let_go")) {
+        child->state = IS_LET_GO;
+        look();
+    }
+    if (order.next < order.end) {
+        struct event done = { .serial = number() };
+        tell(&done);
+    }
+}
+
+static void fork_child(int serial)
 {
     struct answer failed = { .doing = "fork" };
     struct child *more = children;
@@ -433,14 +468,15 @@ static void fork_child(int serial, int theirs)
         room += 64;
     }
     if (more && (pid = fork()) == 0)
-        live(theirs);
+        live();
     if (pid == -1) {
         failed.failed = errno;
-        send(theirs, &failed, offsetof(struct answer, doing) + 4, MSG_NOSIGNAL);
+        send(order.fds[0], &failed, offsetof(struct answer, doing) + 4, MSG_NOSIGNAL);
     } else {
         children[nchildren++] = (struct child){ serial, pid, LIVES };
     }
-    close(theirs);
+    while (order.nfds)
+        close(order.fds[--order.nfds]);
 }
 
 int main(void)
@@ -468,22 +504,16 @@ int main(void)
         if (polled[1].revents && read(polled[1].fd, &died, sizeof died) > 0)
             look();
         if (polled[0].revents) {
-            struct child *child;
             char *what;
             int serial;
             if (!receive(ORDERS))
                 break;
             what = word();
             serial = number();
-            child = find(serial);
             if (!strcmp(what, "fork"))
-                fork_child(serial, order.fds[0]);
-            else if (child && child->state == ZOMBIE) /* "reap", or "let_go" */
-                forget(child);
-            else if (child && !strcmp(what, "let_go")) {
-                child->state = IS_LET_GO;
-                look();
-            }
+                fork_child(serial);
+            else
+                attend(what, find(serial));
         }
     }
     return 0;

@@ -108,11 +108,13 @@ async def send_soon(connection: socket.socket, words: Words, fds: list[int]) -> 
 class Talk:
     """One conversation: some orders, of which each is answered but "descriptors"."""
 
-    def __init__(self, connection: Connection, orders: Orders, *, is_first: bool = False) -> None:
-        """``is_first``: the child has yet to say, unasked, that it is there, while it still has the daemon's rights."""
+    def __init__(self, connection: Connection, orders: Orders, *, is_newborn: bool = False) -> None:
+        """``is_newborn``: the child has yet to say, unasked, that it is there, while it still has the daemon's rights,
+        and then that it has become what its parent is.
+        """
         self._connection = connection
         self._orders = orders
-        self._missing = is_first + sum(words[0] != b"descriptors" for words, _ in orders)
+        self._missing = 2 * is_newborn + sum(words[0] != b"descriptors" for words, _ in orders)
         #: How many answers there were.
         self.answers = 0
         #: The child's pid, which the first answer of all tells. Later ones come from what is its user's by then, who

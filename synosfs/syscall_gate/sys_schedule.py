@@ -11,7 +11,7 @@ from synosfs.process.forks import Child
 from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
-from synosfs.syscall_gate.sys_fork import become, ordered
+from synosfs.syscall_gate.sys_fork import heritage, ordered
 from synosfs.syscall_gate.waiting import Until
 
 
@@ -120,8 +120,8 @@ def _set_limit(caller: Caller, process: Process, resource: int, limits: tuple[in
     async def set_it() -> T:
         child = caller.process.forks.child(caller.process)
         try:
-            await child.be_born([(become(caller), [caller.process.own_pidfd()])])
-            await child.follow([([b"prlimit", process.pid, resource, *limits], [])])
+            await child.be_made(heritage(caller), caller.process.own_pidfd())
+            await child.be_born([([b"prlimit", process.pid, resource, *limits], [])])
         finally:
             child.let_go()
         return answer
