@@ -11,8 +11,9 @@
  * close-on-exec. When the daemon is gone, however it went, all sockets end, and with them this program and every child
  * that still waits.
  *
- * The order to fork has two descriptors, the child's end of that socket and the pidfd of the process that forks, and says
- * what the child is to become: it has all that it needs when it is born.
+ * The order to fork has three descriptors: the child's end of that socket, the pidfd of the process that forks, and an
+ * eventfd where the child leaves its pid. It says what the child is to become, which has all that it needs when it is
+ * born. That it has become that is answered only if nothing else is ordered at once: the answer to that tells it too.
  *
  * An order is words, each ended by a byte 0, numbers in decimal. They are the message, behind an 'i'; or a file in
  * memory, the first of its descriptors, behind an 'm': they can be as long as a command line can.
@@ -57,8 +58,8 @@ struct event {
 };
 
 struct answer {
-    int failed, value;
-    char doing[248];
+    int failed;
+    char doing[252];
 };
 
 /* --- orders --- */
@@ -147,9 +148,9 @@ static int nstreams;
 static int received[MOST_DESCRIPTORS];
 static int nreceived;
 
-static void answer(int failed, int value)
+static void answer(int failed)
 {
-    struct answer it = { failed, value, "" };
+    struct answer it = { failed, "" };
     size_t size = strnlen(doing, sizeof it.doing);
 
     memcpy(it.doing, doing, size);
@@ -177,10 +178,16 @@ static int place_streams(void)
     return 0;
 }
 
-/* The last that the daemon believes: nobody but itself has had a hand in it until now. */
-static void introduce(void)
+/* An eventfd that is written to once, while the child has the daemon's rights: what it says is believed. */
+static int birth;
+
+static void tell_pid(void)
 {
-    answer(0, getpid());
+    unsigned long long pid = getpid();
+
+    if (write(birth, &pid, sizeof pid) != sizeof pid)
+        _exit(1);
+    close(birth);
 }
 
 /* Become what the process is that forks, and wait. */
@@ -194,7 +201,7 @@ static int become(int pidfd)
     forker.lent = strtoull(word(), NULL, 10);
     forker.umask = number();
     forker.mount = number();
-    forker.before_rights_go = introduce;
+    forker.before_rights_go = tell_pid;
     for (nstreams = 0; order.next < order.end; nstreams++)
         streams[nstreams].number = number();
     if (forker.pidfd < 0 || inherit(&forker, streams, nstreams, high, &doing) < 0)
@@ -264,13 +271,14 @@ static int tell_environment(void)
 static int execute(void)
 {
     char *path = word(), **argv = words(), **environment = changed_environment(), *directory;
-    int failed, at = order.nfds ? up(order.fds[0]) : -1, n, source, flags;
+    int failed, at = order.nfds ? up(order.fds[0]) : -1, mask, n, source, flags;
 
     if (!argv || !environment) {
         errno = ENOMEM;
         goto back;
     }
-    umask(number());
+    if ((mask = number()) >= 0)
+        umask(mask);
     directory = word();
     doing = "chdir";
     if (at >= 0 && fchdir(at) == -1)
@@ -325,18 +333,24 @@ static int limit_other(void)
 /* The order that made it goes on with what it is to become. */
 static void live(void)
 {
-    int pidfd;
+    int pidfd, has_more = number();
 
     doing = "fork";
     /* What the maker has goes first: it takes longer once there are numbers from ``high`` on. */
-    dup2(order.fds[0], 0);
-    dup2(order.fds[1], 1);
-    close_range(2, ~0U, 0);
+    for (int i = 0; i < 3; i++)
+        dup2(order.fds[i], i);
+    close_range(3, ~0U, 0);
     connection = up(0);
     pidfd = up(1);
+    birth = up(2);
     if (connection == -1)
         _exit(1);
-    answer(become(pidfd) == -1 ? errno : 0, 0);
+    if (become(pidfd) == -1) {
+        answer(errno);
+        _exit(1); /* and does nothing with what rights it has now */
+    }
+    if (!has_more)
+        answer(0);
     while (receive(connection)) {
         char *what = word();
         int result = -1;
@@ -357,7 +371,7 @@ static void live(void)
             result = setpgid(0, number());
         else if (!strcmp(what, "setsid"))
             result = setsid() == -1 ? -1 : 0;
-        answer(result == -1 ? errno : 0, 0);
+        answer(result == -1 ? errno : 0);
     }
     _exit(1); /* whoever forked it is gone */
 }

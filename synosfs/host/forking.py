@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-#: ``struct answer`` of a child: errno or 0, and its pid with the first; behind it stands, in words, what it was doing.
-ANSWER = struct.Struct("@ii")
+#: ``struct answer`` of a child: errno or 0; behind it stands, in words, what it was doing.
+ANSWER = struct.Struct("@i")
 
 #: ``struct event``: serial number, whether it is reaped already, CLD_*, status, and ``struct rusage``. Without a CLD_*
 #: it says that what has been asked for under this number is done.

@@ -105,24 +105,30 @@ class Child:
         """Whether it is still no program of its own."""
         return self._connection is not None and self.ended is None and not self.is_executed
 
-    async def be_made(self, heritage: Words, pidfd: int) -> None:
-        """Begin to become what the parent is, whose pidfd this is (it is closed here). See ``be_born``."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._connection = Connection(ours)
+    async def be_made(self, heritage: Words, pidfd: int, *, has_more: bool) -> None:
+        """Begin to become what the parent is, whose pidfd this is, which is closed. ``be_born`` follows, which has orders
+        if it ``has_more``.
+        """
         try:
-            await self._maker.order([b"fork", self._serial, *heritage], [theirs.fileno(), pidfd])
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._connection = Connection(ours)
+                words = [b"fork", self._serial, has_more, *heritage]
+                await self._maker.order(words, [theirs.fileno(), pidfd, self._connection.birth])
         finally:
-            theirs.close()
             os.close(pidfd)
 
     async def be_born(self, orders: Orders) -> Talk:
         """Be there, as it has been made, and follow the orders."""
-        assert self._connection is not None
-        talk = Talk(self._connection, orders, is_newborn=True)
+        connection = self._connection
+        if connection is None:
+            raise SynosError(errno.EAGAIN, "the program that makes children has ended; try again")
+        talk = Talk(connection, orders, unasked=not orders)
         await talk.hold()
-        if talk.answers < 2:  # it is there, and has become what its parent is
+        self.pid = connection.pid()
+        if not self.pid or (talk.is_over and not orders):
             raise SynosError(errno.EAGAIN, "the child has been ended before it was one")
-        self.pid, self.is_executed = talk.pid, talk.is_over
+        self.is_executed = talk.is_over
         return talk
 
     async def follow(self, orders: Orders) -> Talk:

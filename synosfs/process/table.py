@@ -110,9 +110,10 @@ class ProcessTable:
 
     async def watch(self) -> None:
         """Remove processes as they die. Runs for as long as the daemon does."""
-        slices = Slices(Line())
+        line = Line()
         while True:
             await trio.lowlevel.wait_readable(self._deaths.fileno())
+            slices = Slices(line)  # the wait was no work
             for fd, _ in self._deaths.poll(0):
                 process = self._by_pidfd.get(fd)
                 if process is not None and not process.is_alive():  # while others were let in it was removed

@@ -80,7 +80,7 @@ def _bear(
             descriptors = inherited()
             streams = sorted({description.thing for description in descriptors.own()})
             # It is made while what it is to do then is put together here.
-            await child.be_made(heritage(caller, streams), process.own_pidfd())
+            await child.be_made(heritage(caller, streams), process.own_pidfd(), has_more=program is not None)
             if process.child is not None and process.child.waits:
                 # What /proc shows of it is not what its program will have.
                 child.environment = await _environment(process.child)
@@ -218,7 +218,8 @@ def _program(
         argv or [_encoded(path)],
         environment,
         whole is not None,
-        caller.umask(),
+        # Where none was set here, the child has the right one already.
+        -1 if caller.process.own_umask is None else caller.process.own_umask,
         _for_program(descriptors),
         -1 if caller.process.directory is None else caller.process.directory.host_fd,
         files=child.files or (),

@@ -120,8 +120,10 @@ def _set_limit(caller: Caller, process: Process, resource: int, limits: tuple[in
     async def set_it() -> T:
         child = caller.process.forks.child(caller.process)
         try:
-            await child.be_made(heritage(caller), caller.process.own_pidfd())
-            await child.be_born([([b"prlimit", process.pid, resource, *limits], [])])
+            await child.be_made(heritage(caller), caller.process.own_pidfd(), has_more=True)
+            talk = await child.be_born([([b"prlimit", process.pid, resource, *limits], [])])
+            if talk.is_over:
+                raise SynosError(errno.EAGAIN, f"what was to set the limit of process {process.pid} has been ended")
         finally:
             child.let_go()
         return answer
