@@ -12,8 +12,8 @@
  * that still waits.
  *
  * The order to fork has three descriptors: the child's end of that socket, the pidfd of the process that forks, and an
- * eventfd where the child leaves its pid. It says what the child is to become, which has all that it needs when it is
- * born. That it has become that is answered only if nothing else is ordered at once: the answer to that tells it too.
+ * eventfd where the child leaves its pid. It says what the child is to become, and goes on with its first order: it has
+ * all that it needs when it is born. Without a first order it answers that it has become that.
  *
  * An order is words, each ended by a byte 0, numbers in decimal. They are the message, behind an 'i'; or a file in
  * memory, the first of its descriptors, behind an 'm': they can be as long as a command line can.
@@ -44,8 +44,8 @@
 #define ORDERS 0
 #define EVENTS 1
 
-/* SCM_MAX_FD is 253. */
-#define MOST_FDS 250
+/* SCM_MAX_FD: those of an order, what comes with the order to fork, and the file of a long one. */
+#define MOST_FDS 253
 #define MOST_BYTES 65536
 
 /* No number that a SynOS process has is higher: process/descriptors.py. */
@@ -67,7 +67,7 @@ struct answer {
 static struct {
     char bytes[MOST_BYTES + 1];
     char *next, *end;
-    int fds[MOST_FDS + 1], nfds;
+    int fds[MOST_FDS], nfds;
     void *mapped;
     size_t size;
 } order;
@@ -77,7 +77,7 @@ static int receive(int connection)
 {
     union {
         struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int) * (MOST_FDS + 1))];
+        char space[CMSG_SPACE(sizeof(int) * MOST_FDS)];
     } control;
     struct iovec part = { order.bytes, MOST_BYTES };
     struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
@@ -202,8 +202,9 @@ static int become(int pidfd)
     forker.umask = number();
     forker.mount = number();
     forker.before_rights_go = tell_pid;
-    for (nstreams = 0; order.next < order.end; nstreams++)
-        streams[nstreams].number = number();
+    nstreams = number();
+    for (int i = 0; i < nstreams; i++)
+        streams[i].number = number();
     if (forker.pidfd < 0 || inherit(&forker, streams, nstreams, high, &doing) < 0)
         return -1;
     close(forker.pidfd);
@@ -330,49 +331,60 @@ static int limit_other(void)
     return prlimit(pid, which, &wanted, NULL);
 }
 
-/* The order that made it goes on with what it is to become. */
+/* Do what is ordered, and answer. */
+static void obey(void)
+{
+    char *what = word();
+    int result = -1;
+
+    doing = what;
+    errno = EINVAL;
+    if (!strcmp(what, "descriptors")) {
+        take_descriptors();
+        return; /* "execute" tells whether that went well */
+    } else if (!strcmp(what, "environment"))
+        result = tell_environment();
+    else if (!strcmp(what, "execute"))
+        result = execute();
+    else if (!strcmp(what, "exit"))
+        _exit(number());
+    else if (!strcmp(what, "prlimit"))
+        result = limit_other();
+    else if (!strcmp(what, "setpgid"))
+        result = setpgid(0, number());
+    else if (!strcmp(what, "setsid"))
+        result = setsid() == -1 ? -1 : 0;
+    answer(result == -1 ? errno : 0);
+}
+
+/* The order that made it goes on with what it is to become, and what to do then. */
 static void live(void)
 {
-    int pidfd, has_more = number();
+    int pidfd;
 
     doing = "fork";
     /* What the maker has goes first: it takes longer once there are numbers from ``high`` on. */
-    for (int i = 0; i < 3; i++)
-        dup2(order.fds[i], i);
-    close_range(3, ~0U, 0);
-    connection = up(0);
-    pidfd = up(1);
-    birth = up(2);
+    for (int i = 0; i < order.nfds; i++)
+        dup2(order.fds[i], i); /* they ascend, and begin behind the maker's own */
+    close_range(order.nfds, ~0U, 0);
+    for (int i = 0; i < order.nfds; i++)
+        order.fds[i] = up(i);
+    connection = order.fds[0];
+    pidfd = order.fds[1];
+    birth = order.fds[2];
+    memmove(order.fds, order.fds + 3, (order.nfds -= 3) * sizeof *order.fds);
     if (connection == -1)
         _exit(1);
     if (become(pidfd) == -1) {
         answer(errno);
         _exit(1); /* and does nothing with what rights it has now */
     }
-    if (!has_more)
+    if (order.next < order.end)
+        obey();
+    else
         answer(0);
-    while (receive(connection)) {
-        char *what = word();
-        int result = -1;
-        doing = what;
-        errno = EINVAL;
-        if (!strcmp(what, "descriptors")) {
-            take_descriptors();
-            continue; /* "execute" tells whether that went well */
-        } else if (!strcmp(what, "environment"))
-            result = tell_environment();
-        else if (!strcmp(what, "execute"))
-            result = execute();
-        else if (!strcmp(what, "exit"))
-            _exit(number());
-        else if (!strcmp(what, "prlimit"))
-            result = limit_other();
-        else if (!strcmp(what, "setpgid"))
-            result = setpgid(0, number());
-        else if (!strcmp(what, "setsid"))
-            result = setsid() == -1 ? -1 : 0;
-        answer(result == -1 ? errno : 0);
-    }
+    while (receive(connection))
+        obey();
     _exit(1); /* whoever forked it is gone */
 }
 

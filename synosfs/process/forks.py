@@ -76,6 +76,9 @@ class Parent(Protocol):
     children: dict[int, "Child"]
     child_changed: trio.Event
 
+    def own_pidfd(self) -> int:
+        """Another descriptor of it, to be given away. ESRCH when it has ended."""
+
     def notice(self) -> None:
         """Something has become of a child."""
 
@@ -105,25 +108,26 @@ class Child:
         """Whether it is still no program of its own."""
         return self._connection is not None and self.ended is None and not self.is_executed
 
-    async def be_made(self, heritage: Words, pidfd: int, *, has_more: bool) -> None:
-        """Begin to become what the parent is, whose pidfd this is, which is closed. ``be_born`` follows, which has orders
-        if it ``has_more``.
-        """
+    async def be_born(self, heritage: Words, orders: Orders) -> Talk:
+        """Become what the parent is, and follow the orders. ESRCH: the parent has ended."""
+        words, fds = orders[0] if orders else ([], [])
+        made_of: list[int] = []
         try:
+            if self.parent is None:
+                raise SynosError(errno.EAGAIN, "the program that makes children has ended; try again")
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                self._connection = Connection(ours)
-                words = [b"fork", self._serial, has_more, *heritage]
-                await self._maker.order(words, [theirs.fileno(), pidfd, self._connection.birth])
+            made_of.append(theirs.detach())
+            self._connection = connection = Connection(ours)
+            made_of.append(self.parent.own_pidfd())
+            await self._maker.order([b"fork", self._serial, *heritage, *words], [*made_of, connection.birth, *fds])
+        except BaseException:
+            for _, unsent in orders[1:]:
+                forking.close(unsent)
+            raise
         finally:
-            os.close(pidfd)
-
-    async def be_born(self, orders: Orders) -> Talk:
-        """Be there, as it has been made, and follow the orders."""
-        connection = self._connection
-        if connection is None:
-            raise SynosError(errno.EAGAIN, "the program that makes children has ended; try again")
-        talk = Talk(connection, orders, unasked=not orders)
+            forking.close(made_of)
+            forking.close(fds)
+        talk = Talk(connection, orders[1:], unasked=not orders or words[0] != b"descriptors")
         await talk.hold()
         self.pid = connection.pid()
         if not self.pid or (talk.is_over and not orders):

@@ -152,10 +152,10 @@ class Talk:
             await self._listen()
 
     async def _listen(self) -> None:
+        await trio.lowlevel.wait_readable(self._connection.socket)
         try:
             answer = self._connection.socket.recv(256)
         except BlockingIOError:
-            await trio.lowlevel.wait_readable(self._connection.socket)
             return
         except OSError:
             answer = b""

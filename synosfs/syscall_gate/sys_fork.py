@@ -5,11 +5,12 @@ already cannot be turned into another from here.
 """
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
+from synosfs.host.forking import counted
 from synosfs.process.descriptors import DescriptorTable, held
 from synosfs.process.forks import Child, Variables
 from synosfs.process.talk import Orders, Program, Words
@@ -79,13 +80,13 @@ def _bear(
         try:
             descriptors = inherited()
             streams = sorted({description.thing for description in descriptors.own()})
-            # It is made while what it is to do then is put together here.
-            await child.be_made(heritage(caller, streams), process.own_pidfd(), has_more=program is not None)
             if process.child is not None and process.child.waits:
                 # What /proc shows of it is not what its program will have.
                 child.environment = await _environment(process.child)
                 child.files = process.child.files
-            await child.be_born([] if program is None else await _orders(caller, program(child, descriptors)))
+            words = heritage(caller, streams)
+            orders = [] if program is None else await _orders(caller, program(child, descriptors))
+            await child.be_born(words, orders)
             if child.is_executed:
                 descriptors.executed(_for_program(descriptors))
                 child.executed()
@@ -99,12 +100,12 @@ def _bear(
     return Until(bear, prompt=True)
 
 
-def heritage(caller: Caller, streams: Iterable[int] = ()) -> Words:
+def heritage(caller: Caller, streams: Sequence[int] = ()) -> Words:
     """What a child needs to know to become what the caller's process is, with these streams of its."""
     lent = (1 << 64) - 1 if caller.own else caller.credentials.capabilities
     umask = caller.process.own_umask
     mask = -1 if umask is None else umask
-    return [caller.process.pid, caller.tid, lent, mask, max(caller.ipc.device, 0), *streams]
+    return [caller.process.pid, caller.tid, lent, mask, max(caller.ipc.device, 0), *counted(streams)]
 
 
 def sys_execve(caller: Caller, path: str, argv: list[bytes] | None, envp: list[bytes] | None) -> Until:
