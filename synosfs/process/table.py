@@ -73,6 +73,7 @@ class ProcessTable:
     def add_child(self, child: Child) -> Process:
         """The process that a child is. ESRCH: it has been killed already."""
         try:
+            self.find(child.pid)  # lets go of one that had this pid and has ended, should its death not be noticed yet
             return self._add(child.pid)
         except ProcessLookupError:
             raise SynosError(ESRCH, f"process {child.pid} has ended") from None

@@ -90,7 +90,7 @@ def _bear(
             if child.is_executed:
                 descriptors.executed(_for_program(descriptors))
                 child.executed()
-            process.adopt(child, descriptors)
+            await process.adopt(child, descriptors)
         except BaseException:
             child.let_go()
             descriptors.discard()
