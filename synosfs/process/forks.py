@@ -5,7 +5,8 @@ first moment, with a pid of its own and what fork(2) hands down. It *waits*: ord
 into a program. Who forked it is its parent here; to the host that is the program that made it.
 
 Invariants: the connection to a child that waits is the one reason for it to live, so that it goes with its parent and
-with the daemon. One that has ended stays a zombie until it is waited for, or its parent ends.
+with the daemon. One that has ended stays a zombie until it is waited for, or its parent ends; when somebody waits for it
+already, its maker reaps it at once and tells both in one message.
 
 Used from the trio thread only. What may take long is done by the child, which nobody else waits for.
 """

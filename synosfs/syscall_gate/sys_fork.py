@@ -10,7 +10,6 @@ from contextlib import nullcontext
 
 from synosfs.errors import SynosError
 from synosfs.host import abi
-from synosfs.host.forking import counted
 from synosfs.process.descriptors import DescriptorTable, held
 from synosfs.process.forks import Child, Variables
 from synosfs.process.talk import Orders, Program, Words
@@ -105,7 +104,7 @@ def heritage(caller: Caller, streams: Sequence[int] = ()) -> Words:
     lent = (1 << 64) - 1 if caller.own else caller.credentials.capabilities
     umask = caller.process.own_umask
     mask = -1 if umask is None else umask
-    return [caller.process.pid, caller.tid, lent, mask, max(caller.ipc.device, 0), *counted(streams)]
+    return [caller.process.pid, caller.tid, lent, mask, max(caller.ipc.device, 0), len(streams), *streams]
 
 
 def sys_execve(caller: Caller, path: str, argv: list[bytes] | None, envp: list[bytes] | None) -> Until:
