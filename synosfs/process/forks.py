@@ -5,8 +5,8 @@ first moment, with a pid of its own and what fork(2) hands down. It *waits*: ord
 into a program. Who forked it is its parent here; to the host that is the program that made it.
 
 Invariants: the connection to a child that waits is the one reason for it to live, so that it goes with its parent and
-with the daemon. One that has ended stays a zombie until it is waited for, or its parent ends; when somebody waits for it
-already, its maker reaps it at once and tells both in one message.
+with the daemon. One that has ended stays a zombie until it is waited for, or its parent ends; when somebody waits for
+it already, its maker reaps it at once and tells both in one message.
 
 Used from the trio thread only. What may take long is done by the child, which nobody else waits for.
 """
@@ -101,7 +101,9 @@ class Child:
         self.ended: Change | None = None
         #: Its end has been told with its pid free already: who waits has to take it.
         self.is_reaped = False
+        #: Who waits for it, and whether its maker knows that.
         self._collectors = 0
+        self._is_collected = False
         self.is_executed = False
 
     @property
@@ -168,20 +170,21 @@ class Child:
         assert self.parent is not None
         changed = self.parent.child_changed
         self._collectors += 1
-        is_told = self._maker.told(b"collect", self._serial)
+        self._is_collected |= self._maker.told(b"collect", self._serial)
         try:
             await changed.wait()
         except trio.Cancelled:
-            await self._keep(is_told=is_told)
+            await self._keep()
             if not self.is_reaped:
                 raise
         else:
-            await self._keep(is_told=is_told)
+            await self._keep()
 
-    async def _keep(self, *, is_told: bool) -> None:
-        """It is a zombie again when it ends, unless somebody else waits for it or it has ended."""
+    async def _keep(self) -> None:
+        """It is to be a zombie when it ends, unless somebody else waits for it or it has ended."""
         self._collectors -= 1
-        if is_told and not self._collectors and self.ended is None:
+        if self._is_collected and not self._collectors and self.ended is None:
+            self._is_collected = False
             with trio.CancelScope(shield=True):
                 await self._maker.ask(b"keep", self._serial)
 
@@ -313,7 +316,8 @@ class Maker:
                 break
             serial, is_reaped, code, status, *usage = EVENT.unpack(event)
             if not code:
-                self._asked.pop(serial).set()
+                if (done := self._asked.pop(serial, None)) is not None:
+                    done.set()
             elif (child := self._children.get(serial)) is not None:
                 child.changed(Change(code, status, Usage.of(usage)), is_reaped=bool(is_reaped))
         if self._children:
