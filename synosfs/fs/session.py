@@ -153,11 +153,11 @@ class Session(Handle):
                     await turn.let_others_in()
                 continue
             replies = await self._answer(record)
-            pieces: list[bytes | bytearray] = []
+            pieces = []
             for piece in encoded(record, replies):
-                if pieces and turn.is_due():
-                    await turn.let_others_in()
                 pieces.append(piece)
+                if turn.is_due():
+                    await turn.let_others_in()
             await self._let_go(record.requests, replies)
             count += 1
             if count == 2:

@@ -40,6 +40,7 @@ NOT_RUN = Reply(-1, errno=ECANCELED, message="not run: a call before it was inte
 _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write hold 16 MiB already; write less at once")
 
 _perf = time.perf_counter_ns
+_cpu = time.thread_time_ns
 
 #: A request as it came in, to the system call that it stands for (the commands of ``ctl``).
 Translate = Callable[[Request], Request]
@@ -168,9 +169,6 @@ class SyscallDispatcher:
             if refused is not None:
                 return [refused] * len(requests)
         for request in requests:
-            # Before one and not after it: behind the last, which may have waited for long, there is nothing to hold up.
-            if _perf() - turn.began_ns > SLICE_NS:
-                await turn.let_others_in()
             if turn.stopped is not None:
                 replies.append(turn.stopped)
                 if until_error:
@@ -178,7 +176,9 @@ class SyscallDispatcher:
                 continue
             reply = begin(caller, request)
             if not isinstance(reply, Reply):
+                began, used = _perf(), _cpu()
                 reply = await self._finish(caller, reply)
+                turn.began_ns += _perf() - began - (_cpu() - used)  # as long as the daemon slept, nobody was held up
                 if caller.interrupted or reply.errno == ECANCELED:
                     turn.stopped = NOT_RUN
             replies.append(reply)
@@ -186,6 +186,8 @@ class SyscallDispatcher:
                 turn.held += len(reply.data)
                 if turn.held > MAX_REPLIES:
                     turn.stopped = _ENOUGH
+            if _perf() - turn.began_ns > SLICE_NS:
+                await turn.let_others_in()
             if until_error and reply.errno:
                 break
         return replies
