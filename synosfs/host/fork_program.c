@@ -452,10 +452,7 @@ static void look(void)
             continue;
         }
         event.is_reaped = 1;
-        if (child->state == IS_COLLECTED)
-            reap(child, &event);
-        else
-            reap(child, NULL);
+        reap(child, child->state == IS_COLLECTED ? &event : NULL);
         i--;
     }
 }
