@@ -43,6 +43,11 @@ class Slice:
         self._look_ns = now + _LOOK_NS
         self._over_ns = now + SLICE_NS
 
+    def prolong(self, ns: int) -> None:
+        """For so long nothing was done."""
+        self._look_ns += ns
+        self._over_ns += ns
+
     def is_over(self) -> bool:
         """Asked between steps, each of which takes no longer than a slice should."""
         now = _now()

@@ -11,11 +11,15 @@
  * close-on-exec. When the daemon is gone, however it went, all sockets end, and with them this program and every child
  * that still waits.
  *
+ * The order to fork has three descriptors: the child's end of that socket, the pidfd of the process that forks, and an
+ * eventfd where the child leaves its pid. It says what the child is to become, and goes on with its first order: it has
+ * all that it needs when it is born. Without a first order it answers that it has become that.
+ *
  * An order is words, each ended by a byte 0, numbers in decimal. They are the message, behind an 'i'; or a file in
  * memory, the first of its descriptors, behind an 'm': they can be as long as a command line can.
  *
- * Orders come from the daemon and are well formed; nothing else reaches a child. After "become" a child is its user's,
- * who may do with it as with any process of theirs: the daemon believes none of its answers.
+ * Orders come from the daemon and are well formed; nothing else reaches a child. Once it has become that, a child is its
+ * user's, who may do with it as with any process of theirs: the daemon believes none of its answers.
  */
 
 #define _GNU_SOURCE
@@ -40,21 +44,22 @@
 #define ORDERS 0
 #define EVENTS 1
 
-/* SCM_MAX_FD is 253. */
-#define MOST_FDS 250
+/* SCM_MAX_FD: those of an order, what comes with the order to fork, and the file of a long one. */
+#define MOST_FDS 253
 #define MOST_BYTES 65536
 
 /* No number that a SynOS process has is higher: process/descriptors.py. */
 #define MOST_DESCRIPTORS 1024
 
+/* With no code (CLD_*) it answers an order that has a number of its own for that: the serial. */
 struct event {
-    int serial, pid, code, status;
+    int serial, is_reaped, code, status;
     struct rusage usage;
 };
 
 struct answer {
-    int failed, value;
-    char doing[248];
+    int failed;
+    char doing[252];
 };
 
 /* --- orders --- */
@@ -62,7 +67,7 @@ struct answer {
 static struct {
     char bytes[MOST_BYTES + 1];
     char *next, *end;
-    int fds[MOST_FDS + 1], nfds;
+    int fds[MOST_FDS], nfds;
     void *mapped;
     size_t size;
 } order;
@@ -72,7 +77,7 @@ static int receive(int connection)
 {
     union {
         struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int) * (MOST_FDS + 1))];
+        char space[CMSG_SPACE(sizeof(int) * MOST_FDS)];
     } control;
     struct iovec part = { order.bytes, MOST_BYTES };
     struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
@@ -143,9 +148,9 @@ static int nstreams;
 static int received[MOST_DESCRIPTORS];
 static int nreceived;
 
-static void answer(int failed, int value)
+static void answer(int failed)
 {
-    struct answer it = { failed, value, "" };
+    struct answer it = { failed, "" };
     size_t size = strnlen(doing, sizeof it.doing);
 
     memcpy(it.doing, doing, size);
@@ -164,35 +169,42 @@ static int up(int fd)
     return found;
 }
 
+/* Nothing else is below ``high`` by now. */
 static int place_streams(void)
 {
-    close_range(0, high - 1, 0);
     for (int i = 0; i < nstreams; i++)
         if (dup2(streams[i].fd, streams[i].number) == -1)
             return -1;
     return 0;
 }
 
-/* The last that the daemon believes: nobody but itself has had a hand in it until now. */
-static void introduce(void)
+/* An eventfd that is written to once, while the child has the daemon's rights: what it says is believed. */
+static int birth;
+
+static void tell_pid(void)
 {
-    answer(0, getpid());
+    unsigned long long pid = getpid();
+
+    if (write(birth, &pid, sizeof pid) != sizeof pid)
+        _exit(1);
+    close(birth);
 }
 
 /* Become what the process is that forks, and wait. */
-static int become(void)
+static int become(int pidfd)
 {
     struct forker forker;
 
-    forker.pidfd = up(order.fds[0]);
+    forker.pidfd = pidfd;
     forker.pid = number();
     forker.tid = number();
     forker.lent = strtoull(word(), NULL, 10);
     forker.umask = number();
     forker.mount = number();
-    forker.before_rights_go = introduce;
-    for (nstreams = 0; order.next < order.end; nstreams++)
-        streams[nstreams].number = number();
+    forker.before_rights_go = tell_pid;
+    nstreams = number();
+    for (int i = 0; i < nstreams; i++)
+        streams[i].number = number();
     if (forker.pidfd < 0 || inherit(&forker, streams, nstreams, high, &doing) < 0)
         return -1;
     close(forker.pidfd);
@@ -260,13 +272,14 @@ static int tell_environment(void)
 static int execute(void)
 {
     char *path = word(), **argv = words(), **environment = changed_environment(), *directory;
-    int failed, at = order.nfds ? up(order.fds[0]) : -1, n, source, flags;
+    int failed, at = order.nfds ? up(order.fds[0]) : -1, mask, n, source, flags;
 
     if (!argv || !environment) {
         errno = ENOMEM;
         goto back;
     }
-    umask(number());
+    if ((mask = number()) >= 0)
+        umask(mask);
     directory = word();
     doing = "chdir";
     if (at >= 0 && fchdir(at) == -1)
@@ -276,7 +289,8 @@ static int execute(void)
     doing = path;
     source = number();
     flags = number();
-    close_range(0, high - 1, 0);
+    for (int i = 0; i < nstreams; i++)
+        close(streams[i].number);
     for (n = number(); n--;) {
         int target = number(), from = number();
         int fd = from >= 0 ? received[from] : -1;
@@ -300,6 +314,7 @@ back:
         close(at);
     while (nreceived)
         close(received[--nreceived]);
+    close_range(0, high - 1, 0);
     place_streams();
     errno = failed;
     return -1;
@@ -316,43 +331,67 @@ static int limit_other(void)
     return prlimit(pid, which, &wanted, NULL);
 }
 
-static void live(int theirs)
+/* Do what is ordered, and answer. */
+static void obey(void)
 {
+    char *what = word();
+    int result = -1;
+
+    doing = what;
+    errno = EINVAL;
+    if (!strcmp(what, "descriptors")) {
+        take_descriptors();
+        return; /* "execute" tells whether that went well */
+    } else if (!strcmp(what, "environment"))
+        result = tell_environment();
+    else if (!strcmp(what, "execute"))
+        result = execute();
+    else if (!strcmp(what, "exit"))
+        _exit(number());
+    else if (!strcmp(what, "prlimit"))
+        result = limit_other();
+    else if (!strcmp(what, "setpgid"))
+        result = setpgid(0, number());
+    else if (!strcmp(what, "setsid"))
+        result = setsid() == -1 ? -1 : 0;
+    answer(result == -1 ? errno : 0);
+}
+
+/* The order that made it goes on with what it is to become, and what to do then. */
+static void live(void)
+{
+    int pidfd;
+
     doing = "fork";
-    connection = fcntl(theirs, F_DUPFD_CLOEXEC, high);
+    /* What the maker has goes first: it takes longer once there are numbers from ``high`` on. */
+    for (int i = 0; i < order.nfds; i++)
+        dup2(order.fds[i], i); /* they ascend, and begin behind the maker's own */
+    close_range(order.nfds, ~0U, 0);
+    for (int i = 0; i < order.nfds; i++)
+        order.fds[i] = up(i);
+    connection = order.fds[0];
+    pidfd = order.fds[1];
+    birth = order.fds[2];
+    memmove(order.fds, order.fds + 3, (order.nfds -= 3) * sizeof *order.fds);
     if (connection == -1)
         _exit(1);
-    close_range(0, high - 1, 0);
-    while (receive(connection)) {
-        char *what = word();
-        int result = -1;
-        doing = what;
-        errno = EINVAL;
-        if (!strcmp(what, "become"))
-            result = become();
-        else if (!strcmp(what, "descriptors")) {
-            take_descriptors();
-            continue; /* "execute" tells whether that went well */
-        } else if (!strcmp(what, "environment"))
-            result = tell_environment();
-        else if (!strcmp(what, "execute"))
-            result = execute();
-        else if (!strcmp(what, "exit"))
-            _exit(number());
-        else if (!strcmp(what, "prlimit"))
-            result = limit_other();
-        else if (!strcmp(what, "setpgid"))
-            result = setpgid(0, number());
-        else if (!strcmp(what, "setsid"))
-            result = setsid() == -1 ? -1 : 0;
-        answer(result == -1 ? errno : 0, 0);
+    if (become(pidfd) == -1) {
+        answer(errno);
+        _exit(1); /* and does nothing with what rights it has now */
     }
+    if (order.next < order.end)
+        obey();
+    else
+        answer(0);
+    while (receive(connection))
+        obey();
     _exit(1); /* whoever forked it is gone */
 }
 
 /* --- the children, by the serial numbers that the daemon gives them: a pid may come to mean another --- */
 
-enum state { LIVES, IS_LET_GO, ZOMBIE };
+/* One that is collected is waited for just now: it is no zombie when it ends, but reaped at once. */
+enum state { LIVES, IS_COLLECTED, IS_LET_GO, ZOMBIE };
 
 static struct child {
     int serial, pid;
@@ -375,7 +414,6 @@ static int change(int pid, int kinds, struct event *event)
 
     if (syscall(SYS_waitid, P_PID, pid, &info, kinds | WNOHANG, &event->usage) == -1 || !info.si_pid)
         return 0;
-    event->pid = pid;
     event->code = info.si_code;
     event->status = info.si_status;
     return 1;
@@ -387,17 +425,13 @@ static void tell(struct event *event)
         exit(0); /* nobody listens: the daemon is gone */
 }
 
-/* A code that is no CLD_*: the zombie is gone, and with it its pid. */
-#define REAPED 0
-
-static void forget(struct child *child)
+/* Its pid is free, and then that is told, if it is to be. */
+static void reap(struct child *child, struct event *event)
 {
-    struct event event = { .serial = child->serial, .pid = child->pid, .code = REAPED };
-
     waitpid(child->pid, NULL, 0);
-    if (child->state == ZOMBIE)
-        tell(&event);
     *child = children[--nchildren];
+    if (event)
+        tell(event);
 }
 
 static void look(void)
@@ -408,21 +442,45 @@ static void look(void)
         if (child->state == ZOMBIE)
             continue;
         while (change(child->pid, WSTOPPED | WCONTINUED, &event))
-            if (child->state == LIVES)
+            if (child->state != IS_LET_GO)
                 tell(&event);
         if (!change(child->pid, WEXITED | WNOWAIT, &event))
             continue;
-        if (child->state == IS_LET_GO) {
-            forget(child);
-            i--;
-        } else {
+        if (child->state == LIVES) {
             child->state = ZOMBIE;
             tell(&event);
+            continue;
         }
+        event.is_reaped = 1;
+        reap(child, child->state == IS_COLLECTED ? &event : NULL);
+        i--;
     }
 }
 
-static void fork_child(int serial, int theirs)
+/* An order about a child. NULL: it is gone already. */
+static void attend(const char *what, struct child *child)
+{
+    enum state state = child ? child->state : IS_LET_GO;
+
+    if (!strcmp(what, "collect")) {
+        if (state == LIVES)
+            child->state = IS_COLLECTED;
+    } else if (!strcmp(what, "keep")) {
+        if (state == IS_COLLECTED)
+            child->state = LIVES;
+    } else if (state == ZOMBIE) { /* "reap", or "let_go" */
+        reap(child, NULL);
+    } else if (child && !strcmp(what, "let_go")) {
+        child->state = IS_LET_GO;
+        look();
+    }
+    if (order.next < order.end) {
+        struct event done = { .serial = number() };
+        tell(&done);
+    }
+}
+
+static void fork_child(int serial)
 {
     struct answer failed = { .doing = "fork" };
     struct child *more = children;
@@ -433,14 +491,15 @@ static void fork_child(int serial, int theirs)
         room += 64;
     }
     if (more && (pid = fork()) == 0)
-        live(theirs);
+        live();
     if (pid == -1) {
         failed.failed = errno;
-        send(theirs, &failed, offsetof(struct answer, doing) + 4, MSG_NOSIGNAL);
+        send(order.fds[0], &failed, offsetof(struct answer, doing) + 4, MSG_NOSIGNAL);
     } else {
         children[nchildren++] = (struct child){ serial, pid, LIVES };
     }
-    close(theirs);
+    while (order.nfds)
+        close(order.fds[--order.nfds]);
 }
 
 int main(void)
@@ -468,22 +527,16 @@ int main(void)
         if (polled[1].revents && read(polled[1].fd, &died, sizeof died) > 0)
             look();
         if (polled[0].revents) {
-            struct child *child;
             char *what;
             int serial;
             if (!receive(ORDERS))
                 break;
             what = word();
             serial = number();
-            child = find(serial);
             if (!strcmp(what, "fork"))
-                fork_child(serial, order.fds[0]);
-            else if (child && child->state == ZOMBIE) /* "reap", or "let_go" */
-                forget(child);
-            else if (child && !strcmp(what, "let_go")) {
-                child->state = IS_LET_GO;
-                look();
-            }
+                fork_child(serial);
+            else
+                attend(what, find(serial));
         }
     }
     return 0;

@@ -6,10 +6,11 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-#: ``struct answer`` of a child: errno or 0, and its pid with the first; behind it stands, in words, what it was doing.
-ANSWER = struct.Struct("@ii")
+#: ``struct answer`` of a child: errno or 0; behind it stands, in words, what it was doing.
+ANSWER = struct.Struct("@i")
 
-#: ``struct event``: serial number, pid, CLD_*, status, and ``struct rusage``.
+#: ``struct event``: serial number, whether it is reaped already, CLD_*, status, and ``struct rusage``. Without a CLD_*
+#: it says that what has been asked for under this number is done.
 EVENT = struct.Struct("@4i18l")
 
 #: So many descriptors come with one message, beside the one of a long order.

@@ -237,12 +237,13 @@ static int take_limits(int pid)
         return -1;
     strsep(&rest, "\n");
     for (int which = 0; which < RLIM_NLIMITS && (line = strsep(&rest, "\n")) && strlen(line) > 26; which++) {
-        char soft[32], hard[32];
-        long long bounds[2];
-        if (sscanf(line + 26, "%31s %31s", soft, hard) != 2)
-            continue;
-        bounds[0] = *soft == 'u' ? -1 : strtoll(soft, NULL, 10);
-        bounds[1] = *hard == 'u' ? -1 : strtoll(hard, NULL, 10);
+        long long bounds[2]; /* "unlimited" for -1 */
+        char *bound = line + 26;
+        for (int i = 0; i < 2; i++) {
+            bound += strspn(bound, " ");
+            bounds[i] = *bound == 'u' ? -1 : strtoll(bound, NULL, 10);
+            bound += strcspn(bound, " ");
+        }
         if (which == RLIMIT_NOFILE)
             memcpy(inherited_files, bounds, sizeof bounds);
         else if (set_limit(which, bounds[0], bounds[1]) < 0)

@@ -5,7 +5,8 @@ first moment, with a pid of its own and what fork(2) hands down. It *waits*: ord
 into a program. Who forked it is its parent here; to the host that is the program that made it.
 
 Invariants: the connection to a child that waits is the one reason for it to live, so that it goes with its parent and
-with the daemon. One that has ended stays a zombie until it is waited for, or its parent ends.
+with the daemon. One that has ended stays a zombie until it is waited for, or its parent ends; when somebody waits for
+it already, its maker reaps it at once and tells both in one message.
 
 Used from the trio thread only. What may take long is done by the child, which nobody else waits for.
 """
@@ -24,7 +25,7 @@ from synosfs.errors import SynosError
 from synosfs.host import forking, program
 from synosfs.host.forking import EVENT
 from synosfs.process.accounts import Account
-from synosfs.process.talk import Connection, Orders, Talk, send_soon
+from synosfs.process.talk import Connection, Orders, Talk, Words, send_soon
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,6 @@ class Change(NamedTuple):
 #: CLD_EXITED, CLD_KILLED, CLD_DUMPED.
 _ENDS = (1, 2, 3)
 
-#: What a maker tells when a zombie is gone.
-_REAPED = 0
-
 #: More than execve(2) takes.
 _MOST_ENVIRONMENT = 8 << 20
 
@@ -77,6 +75,10 @@ class Parent(Protocol):
     pid: int
     account: Account
     children: dict[int, "Child"]
+    child_changed: trio.Event
+
+    def own_pidfd(self) -> int:
+        """Another descriptor of it, to be given away. ESRCH when it has ended."""
 
     def notice(self) -> None:
         """Something has become of a child."""
@@ -97,6 +99,11 @@ class Child:
         self.files: tuple[int, int] | None = None
         self.stopped: Change | None = None
         self.ended: Change | None = None
+        #: Its end has been told with its pid free already: who waits has to take it.
+        self.is_reaped = False
+        #: Who waits for it, and whether its maker knows that.
+        self._collectors = 0
+        self._is_collected = False
         self.is_executed = False
 
     @property
@@ -104,17 +111,31 @@ class Child:
         """Whether it is still no program of its own."""
         return self._connection is not None and self.ended is None and not self.is_executed
 
-    async def be_born(self, orders: Orders) -> Talk:
-        """Be made, and follow the orders, the first of which is to become what the parent is."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._connection = Connection(ours)
-        with theirs:
-            await self._maker.order(b"fork", self._serial, [theirs.fileno()])
-        talk = Talk(self._connection, orders, is_first=True)
+    async def be_born(self, heritage: Words, orders: Orders) -> Talk:
+        """Become what the parent is, and follow the orders. ESRCH: the parent has ended."""
+        words, fds = orders[0] if orders else ([], [])
+        made_of: list[int] = []
+        try:
+            if self.parent is None:
+                raise SynosError(errno.EAGAIN, "the program that makes children has ended; try again")
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            made_of.append(theirs.detach())
+            self._connection = connection = Connection(ours)
+            made_of.append(self.parent.own_pidfd())
+            await self._maker.order([b"fork", self._serial, *heritage, *words], [*made_of, connection.birth, *fds])
+        except BaseException:
+            for _, unsent in orders[1:]:
+                forking.close(unsent)
+            raise
+        finally:
+            forking.close(made_of)
+            forking.close(fds)
+        talk = Talk(connection, orders[1:], unasked=not orders or words[0] != b"descriptors")
         await talk.hold()
-        if talk.answers < 2:  # it is there, and has become what its parent is
+        self.pid = connection.pid()
+        if not self.pid or (talk.is_over and not orders):
             raise SynosError(errno.EAGAIN, "the child has been ended before it was one")
-        self.pid, self.is_executed = talk.pid, talk.is_over
+        self.is_executed = talk.is_over
         return talk
 
     async def follow(self, orders: Orders) -> Talk:
@@ -141,10 +162,36 @@ class Child:
         self.is_executed = True
         self._disconnect()
 
-    def changed(self, change: Change) -> None:
+    async def collect(self) -> None:
+        """Wait until something has become of it. It is reaped as it ends, which saves who waits for it the asking.
+
+        Who waits and is cancelled takes it all the same when it ``is_reaped``: then this returns.
+        """
+        assert self.parent is not None
+        changed = self.parent.child_changed
+        self._collectors += 1
+        self._is_collected |= self._maker.told(b"collect", self._serial)
+        try:
+            await changed.wait()
+        except trio.Cancelled:
+            await self._keep()
+            if not self.is_reaped:
+                raise
+        else:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        """It is to be a zombie when it ends, unless somebody else waits for it or it has ended."""
+        self._collectors -= 1
+        if self._is_collected and not self._collectors and self.ended is None:
+            self._is_collected = False
+            with trio.CancelScope(shield=True):
+                await self._maker.ask(b"keep", self._serial)
+
+    def changed(self, change: Change, *, is_reaped: bool) -> None:
         """What its maker says has become of it."""
         if change.code in _ENDS:
-            self.ended = change
+            self.ended, self.is_reaped = change, is_reaped
         else:
             self.stopped = change
         if self.parent is not None:
@@ -152,18 +199,20 @@ class Child:
 
     async def reap(self) -> None:
         """It has been waited for; returns when its pid is free."""
-        maker, serial = self._maker, self._serial
-        self._leave(b"reap")
-        await maker.reaped(serial)
+        self._leave()
+        if not self.is_reaped:
+            await self._maker.ask(b"reap", self._serial)
 
     def let_go(self) -> None:
         """Nobody will wait for it. While it is no program, it ends."""
-        self._leave(b"let_go")
+        if self.parent is not None and not self.is_reaped:
+            self._maker.tell(b"let_go", self._serial)
+        self._leave()
 
-    def _leave(self, word: bytes) -> None:
+    def _leave(self) -> None:
         self._disconnect()
+        self._maker.forget(self._serial)
         if self.parent is not None:
-            self._maker.tell(word, self._serial)
             self.parent.children.pop(self.pid, None)
             self.parent.account.give_back("children")
             self.parent = None
@@ -179,7 +228,7 @@ class Maker:
 
     def __init__(self) -> None:
         self._children: dict[int, Child] = {}
-        self._reaped: dict[int, trio.Event] = {}
+        self._asked: dict[int, trio.Event] = {}
         self._serial = 0
         self._orders, their_orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._events, their_events = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -199,28 +248,39 @@ class Maker:
         child = self._children[self._serial] = Child(self, self._serial, parent)
         return child
 
-    async def order(self, word: bytes, serial: int, fds: list[int]) -> None:
+    async def order(self, words: Words, fds: list[int]) -> None:
         try:
-            await send_soon(self._orders, [word, serial], fds)
+            await send_soon(self._orders, words, fds)
         except OSError as error:
             message = f"the program that makes children has ended ({error.strerror}); try again"
             raise SynosError(errno.EAGAIN, message) from None
 
-    async def reaped(self, serial: int) -> None:
-        """Wait until a zombie is gone that is told to be reaped."""
-        if not self.is_over:
-            gone = self._reaped[serial] = trio.Event()
-            await gone.wait()
+    async def ask(self, word: bytes, serial: int) -> None:
+        """Order, and wait until that is done, or the maker has ended."""
+        self._serial += 1
+        number, done = self._serial, trio.Event()
+        self._asked[number] = done
+        with suppress(SynosError):
+            await self.order([word, serial, number], [])
+            await done.wait()
+        self._asked.pop(number, None)
 
-    def tell(self, word: bytes, serial: int) -> None:
-        """An order that is carried out later."""
-        self._children.pop(serial, None)
+    def told(self, word: bytes, serial: int) -> bool:
+        """Order what can as well be left undone, and is where there is no room."""
         try:
             forking.send(self._orders, [word, serial], [])
-        except BlockingIOError:
+        except OSError:
+            return False
+        return True
+
+    def tell(self, word: bytes, serial: int) -> None:
+        """An order that is carried out later. When the maker has ended, its children are nobody's."""
+        if not self.is_over and not self.told(word, serial):
             trio.lowlevel.spawn_system_task(self._tell_late, word, serial, name="an order to make no child")
-        except OSError:  # it has ended, and its children are nobody's
-            pass
+
+    def forget(self, serial: int) -> None:
+        """What becomes of this child does not matter any more."""
+        self._children.pop(serial, None)
 
     async def _tell_late(self, word: bytes, serial: int) -> None:
         with suppress(OSError, trio.ClosedResourceError):
@@ -230,9 +290,12 @@ class Maker:
         """It ends, and with it its children that wait."""
         self.is_over = True
         for child in list(self._children.values()):
+            parent = child.parent
             child.let_go()
-        for gone in self._reaped.values():
-            gone.set()
+            if parent is not None:
+                parent.notice()
+        for done in self._asked.values():
+            done.set()
         for connection in (self._orders, self._events):
             if connection.fileno() >= 0:
                 trio.lowlevel.notify_closing(connection)
@@ -251,11 +314,12 @@ class Maker:
                 return
             if not event:
                 break
-            serial, _, code, status, *usage = EVENT.unpack(event)
-            if code == _REAPED and (gone := self._reaped.pop(serial, None)) is not None:
-                gone.set()
+            serial, is_reaped, code, status, *usage = EVENT.unpack(event)
+            if not code:
+                if (done := self._asked.pop(serial, None)) is not None:
+                    done.set()
             elif (child := self._children.get(serial)) is not None:
-                child.changed(Change(code, status, Usage.of(usage)))
+                child.changed(Change(code, status, Usage.of(usage)), is_reaped=bool(is_reaped))
         if self._children:
             log.error("the program that makes children has ended: %d are not waited for any more", len(self._children))
         self.close()

@@ -111,8 +111,10 @@ class Process:
         """Where children come from, everybody's."""
         return self._table.forks
 
-    def adopt(self, child: Child, descriptors: DescriptorTable) -> None:
+    async def adopt(self, child: Child, descriptors: DescriptorTable) -> None:
         """The child has been born: it takes part, with these descriptors. ESRCH: this process has ended."""
+        while child.pid in self.children:  # of one that was reaped as it ended, which who waits for it takes just now
+            await trio.lowlevel.checkpoint()
         if self.ended:
             raise SynosError(ESRCH, f"process {self.pid} has ended")
         newborn = self._table.add_child(child)

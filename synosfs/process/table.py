@@ -83,6 +83,7 @@ class ProcessTable:
     def add_child(self, child: Child) -> Process:
         """The process that a child is. ESRCH: it has been killed already."""
         try:
+            self.find(child.pid)  # lets go of one that had this pid and has ended, should its death not be noticed yet
             return self._add(child.pid)
         except ProcessLookupError:
             raise SynosError(ESRCH, f"process {child.pid} has ended") from None
@@ -120,9 +121,10 @@ class ProcessTable:
 
     async def watch(self) -> None:
         """Remove processes as they die. Runs for as long as the daemon does."""
-        slices = Slices(Line())
+        line = Line()
         while True:
             await trio.lowlevel.wait_readable(self._deaths.fileno())
+            slices = Slices(line)  # the wait was no work
             for fd, _ in self._deaths.poll(0):
                 process = self._by_pidfd.get(fd)
                 if process is not None and not process.is_alive():  # while others were let in it was removed

@@ -22,9 +22,10 @@ Orders = list[tuple[Words, list[int]]]
 class Program(NamedTuple):
     """What a child is to become: execve(2). ``environment`` is all of it, or with ``is_whole`` false what is to be
     changed in the one that it began with (a name alone: taken out). ``numbers`` are the descriptors that it will have,
-    each a number of the child's own, or what is called to make one. It begins in ``directory`` (a descriptor; -1: where
-    the child is), or where the path ``chdir`` leads to from there. ``files``: its RLIMIT_NOFILE, if not the child's.
-    ``at`` makes the directory (or the very file) that ``path`` is looked up from, with the ``flags`` of execveat(2).
+    each a number of the child's own, or what is called to make one. ``umask`` -1: the child's own. It begins in
+    ``directory`` (a descriptor; -1: where the child is), or where the path ``chdir`` leads to from there. ``files``:
+    its RLIMIT_NOFILE, if not the child's. ``at`` makes the directory (or the very file) that ``path`` is looked up
+    from, with the ``flags`` of execveat(2).
     """
 
     path: bytes
@@ -82,8 +83,20 @@ class Connection:
     """
 
     def __init__(self, ours: socket.socket) -> None:
-        ours.setblocking(False)
         self.socket = ours
+        self.birth = -1
+        ours.setblocking(False)
+        #: An eventfd that has the child's pid once that is there, from the child while it has the daemon's rights.
+        self.birth = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def pid(self) -> int:
+        """The child's; 0 while it is not there. Asked once."""
+        try:
+            return os.eventfd_read(self.birth)
+        except BlockingIOError:
+            return 0
+        finally:
+            self._close_birth()
 
     def end(self) -> None:
         """Nothing is said any more; a child that waits ends by this."""
@@ -92,6 +105,12 @@ class Connection:
 
     def __del__(self) -> None:
         self.socket.close()
+        self._close_birth()
+
+    def _close_birth(self) -> None:
+        if self.birth >= 0:
+            os.close(self.birth)
+            self.birth = -1
 
 
 async def send_soon(connection: socket.socket, words: Words, fds: list[int]) -> None:
@@ -108,16 +127,13 @@ async def send_soon(connection: socket.socket, words: Words, fds: list[int]) -> 
 class Talk:
     """One conversation: some orders, of which each is answered but "descriptors"."""
 
-    def __init__(self, connection: Connection, orders: Orders, *, is_first: bool = False) -> None:
-        """``is_first``: the child has yet to say, unasked, that it is there, while it still has the daemon's rights."""
+    def __init__(self, connection: Connection, orders: Orders, *, unasked: int = 0) -> None:
+        """``unasked``: so many answers come beside those to the orders. What answers is its user's, who may tamper with
+        it: nothing in an answer is believed.
+        """
         self._connection = connection
         self._orders = orders
-        self._missing = is_first + sum(words[0] != b"descriptors" for words, _ in orders)
-        #: How many answers there were.
-        self.answers = 0
-        #: The child's pid, which the first answer of all tells. Later ones come from what is its user's by then, who
-        #: may tamper with it: nothing in them is believed.
-        self.pid = 0
+        self._missing = unasked + sum(words[0] != b"descriptors" for words, _ in orders)
         #: The child has become its program, or has ended: there are no answers any more.
         self.is_over = False
 
@@ -136,10 +152,10 @@ class Talk:
             await self._listen()
 
     async def _listen(self) -> None:
+        await trio.lowlevel.wait_readable(self._connection.socket)
         try:
             answer = self._connection.socket.recv(256)
         except BlockingIOError:
-            await trio.lowlevel.wait_readable(self._connection.socket)
             return
         except OSError:
             answer = b""
@@ -147,9 +163,7 @@ class Talk:
             self.is_over = True
             return
         self._missing -= 1
-        failed, pid = ANSWER.unpack_from(answer.ljust(ANSWER.size, b"\xff"))
+        (failed,) = ANSWER.unpack_from(answer.ljust(ANSWER.size, b"\xff"))
         if failed:
             doing = printable(answer[ANSWER.size :].decode("utf-8", "replace"))
             raise SynosError(failed if 0 < failed < 4096 else errno.EIO, f"{doing}: {os.strerror(failed).lower()}")
-        self.pid = self.pid or pid
-        self.answers += 1

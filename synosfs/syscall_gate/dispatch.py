@@ -47,6 +47,7 @@ _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write h
 _LONGEST_RUN = 32
 
 _perf = time.perf_counter_ns
+_cpu = time.thread_time_ns
 
 #: A request as it came in, to the system call that it stands for (the commands of ``ctl``).
 Translate = Callable[[Request], Request]
@@ -108,6 +109,10 @@ class Turn:
     def stop(self, reply: Reply) -> None:
         """No more is run; this is what the rest is answered."""
         self.stopped = self.stopped or reply
+
+    def slept(self, ns: int) -> None:
+        """As long as the daemon slept, nobody was held up."""
+        self._slice.prolong(ns)
 
     async def let_others_in(self) -> None:
         """The slice is over: whoever has waited for the daemon is served now."""
@@ -188,10 +193,12 @@ class SyscallDispatcher:
                 continue
             reply = begin(caller, request)
             if not isinstance(reply, Reply):
+                began, used = _perf(), _cpu()
                 run = self._run_of(caller, reply, requests[place + 1 : place + _LONGEST_RUN], turn)
                 made.extend(
                     await self._finish_run(caller, run) if len(run) > 1 else [await self._finish(caller, reply)]
                 )
+                turn.slept(_perf() - began - (_cpu() - used))
                 reply = made.popleft()
                 if caller.interrupted or (made or [reply])[-1].errno == ECANCELED:
                     turn.stopped = NOT_RUN

@@ -5,7 +5,7 @@ already cannot be turned into another from here.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from synosfs.errors import SynosError
@@ -26,7 +26,7 @@ Numbers = dict[int, int | Callable[[], int]]
 
 def sys_fork(caller: Caller) -> Until:
     place_of(caller).check("fork")
-    return _bear(caller, caller.descriptors.copy())
+    return _bear(caller, caller.descriptors.copy)
 
 
 def sys_clone(caller: Caller, flags: int) -> Until:
@@ -48,44 +48,48 @@ def sys_spawn(
     """posix_spawn(3): fork, dup2, chdir and execve in one."""
     place_of(caller).check(path)
     streams = [caller.descriptors.get(fd) if fd is not None else None for fd in (stdin, stdout, stderr)]
-    descriptors = caller.descriptors.copy()
-    for number, description in enumerate(streams):
-        if description is not None:
-            descriptors.set(number, description)
+
+    def inherited() -> DescriptorTable:
+        descriptors = caller.descriptors.copy()
+        for number, description in enumerate(streams):
+            if description is not None:
+                descriptors.set(number, description)
+        return descriptors
+
     variables = caller.process.variables | environment
     chdir = b"" if cwd is None else _encoded(cwd)
 
-    def program(child: Child) -> Program:
+    def program(child: Child, descriptors: DescriptorTable) -> Program:
         return _program(caller, child, path, argv, variables, descriptors)._replace(chdir=chdir)
 
-    return _bear(caller, descriptors, program)
+    return _bear(caller, inherited, program)
 
 
-def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child], Program] | None = None) -> Until:
+def _bear(
+    caller: Caller,
+    inherited: Callable[[], DescriptorTable],
+    program: Callable[[Child, DescriptorTable], Program] | None = None,
+) -> Until:
     """Make a child that has these descriptors, and becomes the program at once if there is one."""
     process = caller.process
-    streams = sorted({description.thing for description in descriptors.own()})
-    try:
-        child = process.forks.child(process)
-    except SynosError:
-        descriptors.discard()
-        raise
 
     async def bear() -> int:
+        child = process.forks.child(process)
+        descriptors = DescriptorTable()
         try:
+            descriptors = inherited()
+            streams = sorted({description.thing for description in descriptors.own()})
             if process.child is not None and process.child.waits:
                 # What /proc shows of it is not what its program will have.
                 child.environment = await _environment(process.child)
                 child.files = process.child.files
-            pidfd = process.own_pidfd()
-            orders: Orders = [(become(caller, streams), [pidfd])]
-            if program is not None:
-                orders += await _orders(caller, program(child))
-            await child.be_born(orders)
+            words = heritage(caller, streams)
+            orders = [] if program is None else await _orders(caller, program(child, descriptors))
+            await child.be_born(words, orders)
             if child.is_executed:
                 descriptors.executed(_for_program(descriptors))
                 child.executed()
-            process.adopt(child, descriptors)
+            await process.adopt(child, descriptors)
         except BaseException:
             child.let_go()
             descriptors.discard()
@@ -95,12 +99,12 @@ def _bear(caller: Caller, descriptors: DescriptorTable, program: Callable[[Child
     return Until(bear, prompt=True)
 
 
-def become(caller: Caller, streams: list[int] | None = None) -> Words:
-    """The order to be what the caller's process is, with these streams of its; its pidfd goes with it."""
+def heritage(caller: Caller, streams: Sequence[int] = ()) -> Words:
+    """What a child needs to know to become what the caller's process is, with these streams of its."""
     lent = (1 << 64) - 1 if caller.own else caller.credentials.capabilities
     umask = caller.process.own_umask
     mask = -1 if umask is None else umask
-    return [b"become", caller.process.pid, caller.tid, lent, mask, max(caller.ipc.device, 0), *(streams or ())]
+    return [caller.process.pid, caller.tid, lent, mask, max(caller.ipc.device, 0), len(streams), *streams]
 
 
 def sys_execve(caller: Caller, path: str, argv: list[bytes] | None, envp: list[bytes] | None) -> Until:
@@ -214,7 +218,8 @@ def _program(
         argv or [_encoded(path)],
         environment,
         whole is not None,
-        caller.umask(),
+        # Where none was set here, the child has the right one already.
+        -1 if caller.process.own_umask is None else caller.process.own_umask,
         _for_program(descriptors),
         -1 if caller.process.directory is None else caller.process.directory.host_fd,
         files=child.files or (),

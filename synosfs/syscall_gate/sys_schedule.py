@@ -9,9 +9,10 @@ from synosfs.errors import SynosError
 from synosfs.process import identity, scheduling
 from synosfs.process.forks import Child
 from synosfs.process.process import Process
+from synosfs.process.talk import Orders
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Reply
-from synosfs.syscall_gate.sys_fork import become, ordered
+from synosfs.syscall_gate.sys_fork import heritage, ordered
 from synosfs.syscall_gate.waiting import Until
 
 
@@ -120,8 +121,10 @@ def _set_limit(caller: Caller, process: Process, resource: int, limits: tuple[in
     async def set_it() -> T:
         child = caller.process.forks.child(caller.process)
         try:
-            await child.be_born([(become(caller), [caller.process.own_pidfd()])])
-            await child.follow([([b"prlimit", process.pid, resource, *limits], [])])
+            orders: Orders = [([b"prlimit", process.pid, resource, *limits], [])]
+            talk = await child.be_born(heritage(caller), orders)
+            if talk.is_over:
+                raise SynosError(errno.EAGAIN, f"what was to set the limit of process {process.pid} has been ended")
         finally:
             child.let_go()
         return answer

@@ -22,10 +22,13 @@ _STOPPED = 5
 
 
 class _Wanted(NamedTuple):
-    """Which changes of which children are waited for, and whether they stay to be waited for again."""
+    """Which changes of which children are waited for, and whether they stay to be waited for again. ``pid``: it is
+    this child's alone.
+    """
 
     options: int
     matches: Callable[[Child], bool]
+    pid: int = 0
 
     def find(self, process: Process) -> tuple[Child, Change] | None:
         """What there is to tell. ECHILD: the process has no such child."""
@@ -45,6 +48,14 @@ class _Wanted(NamedTuple):
             else:
                 child.stopped = None
         return found
+
+    async def wait(self, process: Process) -> None:
+        """Wait until something has become of a child."""
+        child = process.children.get(self.pid)
+        if child is None or child.ended is not None or not self.options & abi.WEXITED or self.options & abi.WNOWAIT:
+            await process.child_changed.wait()
+        else:
+            await child.collect()
 
     def _change(self, child: Child) -> Change | None:
         if child.ended is not None:
@@ -67,7 +78,7 @@ def sys_wait4(caller: Caller, pid: int, options: int) -> Reply | Until:
         child, (code, status, usage) = found
         return Reply(child.pid, {"status": f"{CODES[code]}:{status}", **usage._asdict()})
 
-    return _wait(caller, _Wanted(options | abi.WEXITED, matches), answer)
+    return _wait(caller, _Wanted(options | abi.WEXITED, matches, max(pid, 0)), answer)
 
 
 def sys_waitid(caller: Caller, idtype: int, id: int, options: int) -> Reply | Until:
@@ -75,15 +86,17 @@ def sys_waitid(caller: Caller, idtype: int, id: int, options: int) -> Reply | Un
     if options & ~_WAITID_OPTIONS or not options & (abi.WEXITED | abi.WSTOPPED | abi.WCONTINUED):
         raise SynosError(errno.EINVAL, "waitid takes one or more of WEXITED, WSTOPPED, WCONTINUED; WNOHANG, WNOWAIT")
     matches: Callable[[Child], bool]
+    pid = 0
     match idtype:
         case abi.P_ALL:
             matches = _any
         case abi.P_PID if id > 0:
-            matches = _is(id)
+            matches, pid = _is(id), id
         case abi.P_PGID if id >= 0:
             matches = _in_group(caller.process.pid, id)
         case abi.P_PIDFD:
-            matches = _is(caller.descriptors.get(id, "pidfd").thing)
+            pid = caller.descriptors.get(id, "pidfd").thing
+            matches = _is(pid)
         case _:
             raise SynosError(errno.EINVAL, f"waitid waits for P_ALL, P_PID, P_PGID and P_PIDFD, not {idtype} {id}")
 
@@ -93,7 +106,7 @@ def sys_waitid(caller: Caller, idtype: int, id: int, options: int) -> Reply | Un
         child, (code, status, usage) = found
         return Reply(0, {"pid": child.pid, "code": CODES[code], "status": status, **usage._asdict()})
 
-    return _wait(caller, _Wanted(options, matches), answer)
+    return _wait(caller, _Wanted(options, matches, pid), answer)
 
 
 def _wait(caller: Caller, wanted: _Wanted, answer: Callable[[tuple[Child, Change] | None], Reply]) -> Reply | Until:
@@ -104,12 +117,11 @@ def _wait(caller: Caller, wanted: _Wanted, answer: Callable[[tuple[Child, Change
 
     async def wait() -> Reply:
         while True:
-            changed = process.child_changed
             if (found := await wanted.take(process)) is not None:
                 return answer(found)
             if wanted.options & abi.WNOHANG:
                 return answer(None)
-            await changed.wait()
+            await wanted.wait(process)
 
     return Until(wait, prompt=found is not None)
 
