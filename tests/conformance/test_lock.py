@@ -402,21 +402,20 @@ def write_lock(place: int) -> tuple:
 
 
 @pytest.mark.parametrize("size", [2, 3, 7])
-def test_the_last_to_close_a_circle_of_waits_is_refused(door: Door, path: bytes, size: int) -> None:
+def test_one_of_a_circle_of_waits_is_refused(door: Door, path: bytes, size: int) -> None:
     members = [Member(door, path, write_lock(place), write_lock((place + 1) % size)) for place in range(size)]
     for member in members[:-1]:
         member.block()
     members[-1].go()
-    assert members[-1].result() == "EDEADLK"  # and its end lets the others go on, one after the other
-    assert [member.result() for member in reversed(members[:-1])] == [""] * (size - 1)
+    # It is the one that comes last to where the host, or a thread of the daemon, looks; its end lets the others go on.
+    assert sorted(member.result() for member in members) == [""] * (size - 1) + ["EDEADLK"]
 
 
 def test_two_readers_that_both_want_to_write_are_a_circle(door: Door, path: bytes) -> None:
     one, other = (Member(door, path, ("F_RDLCK", 0, 0), ("F_WRLCK", 0, 0)) for _ in range(2))
     one.block()
     other.go()
-    assert other.result() == "EDEADLK"
-    assert one.result() == ""
+    assert sorted([other.result(), one.result()]) == ["", "EDEADLK"]
 
 
 def test_a_chain_of_waits_is_no_circle(door: Door, path: bytes) -> None:
