@@ -260,7 +260,8 @@ def test_without_a_place_for_a_journal_there_is_all_else(nothing_left: None) -> 
         owner = Child(lambda: request(mount, f"msgget 0x5a20 {EPHEMERAL}"))
         assert owner.result().isdigit()
         wait_until(lambda: not there(mount, "msgq/key/0x5a20"), "it has gone with its owner")
-        assert "its last owner has ended" in (mount.path / "msgq/removed").read_text()
+        removed = mount.path / "msgq/removed"
+        wait_until(lambda: "its last owner has ended" in removed.read_text(), "the log tells of it")
         mount.complaints()
 
 
