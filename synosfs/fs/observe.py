@@ -33,6 +33,8 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
   sem/posix/lock  a POSIX semaphore: echo 1 > makes it with the value 1, then echo -1 > takes and echo +1 > gives
   shm/sysv/0      the bytes of a segment, a file of a fixed size; truncate -s 4096 shm/key/0x1234 makes one; shm/ctl
   pipes/          mkfifo pipes/jobs: a real FIFO, for open 'jobs' too; a pipe shows as <pid>.<fd>; pipes/ctl a table
+  own msgq/0      to syscall: it goes with the last process that owns it, as what is made with IPC_EPHEMERAL; disown
+  msgq/removed    what is gone from there, whose it was, why and by whom; in sem/, shm/ and pipes/ likewise
   proc/self/fd/   links to what the descriptors stand for (0, 1, 2: the process's own); proc/self/fds their table
   proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
   proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
