@@ -43,7 +43,8 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
 Calls belong to the process that opened the file. In  r=$(echo getpid > syscall; cat syscall)  that is the subshell:
 what it opened goes when it ends. A redirection of a builtin belongs to the shell itself. A signal that the shell
 handles ends a wait with EINTR, the end of a background job too: until echo 0:-1 > sem/sysv/0; do :; done
-A reply is its process's and shows in its children; in a pipeline write ... | tee proc/$$/syscall  for the shell itself.
+A reply is its process's and shows in its children. Write to proc/$$/syscall for the shell itself, wherever it stands:
+r=$(echo pipe > proc/$$/syscall; cat syscall)  and  ... | tee proc/$$/syscall
 
 {calls}"""
 
