@@ -16,6 +16,7 @@ from synosfs.errors import SynosError, printable
 from synosfs.fs.descriptors import Descriptors, records_table
 from synosfs.fs.memory import MemoryFile, attachments_table
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
+from synosfs.fs.process_ctl import ProcessCtl
 from synosfs.fs.session import look_into
 from synosfs.fs.syscall_file import ProcessSyscallFile
 from synosfs.fs.tables import Table, table
@@ -112,6 +113,7 @@ class ProcessDirectory(Node):
         yield "fd", Descriptors(self.kernel, process)
         yield "mem", MemoryFile(self.kernel, process)
         yield "syscall", ProcessSyscallFile(self.kernel, process)
+        yield "ctl", ProcessCtl(self.kernel, process)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,6 @@ Render = Callable[[Kernel, HostProcess], str | Table]
 
 def _status(kernel: Kernel, process: HostProcess) -> str:
     ids, stat_now = credentials.identifiers(process.pid), procfs.stat(process.pid)
-    parked = sum(parked.caller.process is process for parked in kernel.parking)
     fields = {
         "Name": printable(stat_now.command),
         "Pid": process.pid,
@@ -177,18 +178,14 @@ def _status(kernel: Kernel, process: HostProcess) -> str:
         "Groups": " ".join(map(str, ids.groups)),
         "Calls": process.calls,
         "Errors": process.errors,
-        "Blocked": parked,
+        "Blocked": len(kernel.parking.of(process)),
     }
     return "".join(f"{name}:\t{value}\n" for name, value in fields.items())
 
 
 def _blocked(kernel: Kernel, process: HostProcess) -> Table:
     now = time.monotonic()
-    own = [parked for parked in kernel.parking if parked.caller.process is process]
-    rows = (
-        (parked.caller.tid, f"{now - parked.since:.3f}", parked.what)
-        for parked in sorted(own, key=lambda parked: parked.since)
-    )
+    rows = ((parked.caller.tid, f"{now - parked.since:.3f}", parked.what) for parked in kernel.parking.of(process))
     return Table(("tid", "seconds", "call"), rows)
 
 

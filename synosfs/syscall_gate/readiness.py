@@ -36,6 +36,7 @@ from synosfs.ipc.posix_sem import Semaphore
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.process.descriptors import Description, held
+from synosfs.process.process import Process
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ def with_rights(credentials: Credentials, look: Callable[[], T]) -> T:
 
 
 class Watchers(Protocol):
-    """What it takes to wait for what the host cannot poll (``parking.Parking``)."""
+    """What handlers ask of ``parking.Parking``: to wait for what the host cannot poll, and to end what waits."""
 
     async def watch(self, credentials: Credentials, call: Callable[[], T]) -> T:
         """Run a host call that blocks and takes nothing, in a thread of its own. Cancelling interrupts it."""
@@ -65,6 +66,10 @@ class Watchers(Protocol):
 
     def give_back(self, send: Callable[[], object]) -> None:
         """Put back what had to be taken."""
+        ...
+
+    def interrupt(self, process: Process, tid: int | None, number: int) -> int:
+        """End the parked calls of a thread, or of all threads, with this errno; how many there were."""
         ...
 
 

@@ -223,8 +223,8 @@ def test_a_call_that_comes_while_the_mount_goes_is_not_left_behind(own_gate: Mou
         return "ECANCELED"
 
     callers = [own_gate.spawn(block_again_and_again) for _ in range(4)]
+    listed = own_gate.mount.path / "proc"
     for caller in callers:
-        listed = own_gate.mount.path / "proc"
         wait_until(lambda pid=caller.pid: str(pid) in os.listdir(listed), "the caller takes part")
     by_sigterm(own_gate.mount)
     for caller in callers:
