@@ -16,7 +16,8 @@ watch's word, whose host call sees a message wherever it is: ``tells``. Receivin
 answer in one call, but would take a message that is empty.
 
 So does the call in which a watcher sleeps: an empty message is the one thing that it cannot leave where it is. It is
-sent back, and so goes to the queue's end.
+sent back, and so goes to the queue's end: at once by the thread that sleeps, with its rights, else from here. A daemon
+that is killed in between takes it along.
 """
 
 import os
