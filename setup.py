@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the module and the program that are written in C."""
+"""What pyproject.toml cannot say: the modules and the program that are written in C."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ class Program(Extension):
 
 
 class Build(build_ext):
-    """Builds both, and puts a program where a module of its name would be."""
+    """Builds them, and puts a program where a module of its name would be."""
 
     def get_ext_filename(self, fullname: str) -> str:
         if isinstance(getattr(self, "ext_map", {}).get(fullname), Program):
@@ -34,6 +34,7 @@ class Build(build_ext):
 setup(
     ext_modules=[
         Extension("synosfs.host._atomic", ["synosfs/host/_atomic.c"], extra_compile_args=FLAGS),
+        Extension("synosfs.host._msgwatch", ["synosfs/host/_msgwatch.c"], extra_compile_args=FLAGS),
         Program(
             "synosfs.host.fork_program",
             ["synosfs/host/fork_program.c", "synosfs/host/heritage.c"],

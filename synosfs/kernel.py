@@ -22,6 +22,7 @@ from synosfs.ipc.manager import IPCManager
 from synosfs.ipc.ownership import Left
 from synosfs.ipc.things import Thing
 from synosfs.process.accounts import Accounts, Limits
+from synosfs.process.host_process import HostProcess
 from synosfs.process.process import Process
 from synosfs.process.refusals import Refusal, Refusals
 from synosfs.process.table import ProcessTable
@@ -123,16 +124,17 @@ class Kernel:
         bound = None if _is_privileged(own) else process.ids()
         return self._caller(process, tid, own, origin, bound, permitted=permitted)
 
-    def caller_for(self, process: Process, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
-        """``tid`` opens the kernel on behalf of ``process``: if it may look into it, and with no more rights than its
-        own. Else EPERM, or EACCES as ``look_into`` says.
+    def caller_for(self, seen: HostProcess, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
+        """``tid`` opens the kernel on behalf of another process, which takes part from now on: if it may look into it,
+        and with no more rights than its own. Else EPERM, or EACCES as ``look_into`` says.
         """
         self.confinement.check_opener(tid)
         opener, permitted = _opener(tid, uid, gid)
-        own = self.look_into(process, tid, opener)
-        theirs = self._rights_of(process)
+        own = self.look_into(seen, tid, opener)
+        theirs = self._rights_of(seen)
         if not _is_privileged(opener) and not own and not {*theirs.groups, theirs.gid} <= {*opener.groups, gid}:
-            raise SynosError(errno.EPERM, f"process {process.pid} is in groups that the caller is not in")
+            raise SynosError(errno.EPERM, f"process {seen.pid} is in groups that the caller is not in")
+        process = self.processes.take_part(seen)
         lent = theirs._replace(capabilities=theirs.capabilities & opener.capabilities)
         lent = rights.OWN if lent == rights.OWN else lent
         bound = None if _is_privileged(opener) else process.ids()
@@ -165,7 +167,22 @@ class Kernel:
             user_namespace=usernamespace.OURS if own and lent.capabilities else usernamespace.of(process.pid),
         )
 
-    def sees(self, process: Process, tid: int, uid: int, gid: int) -> bool:
+    def process_seen(self, pid: int, tid: int, uid: int, gid: int) -> HostProcess | None:
+        """The process with this pid, if ``tid`` is to know of it here: one that takes part, or another that ``tid`` may
+        act for. Nobody begins to take part by this.
+        """
+        known = self.processes.known(pid)
+        seen = known or self.processes.stranger(pid)
+        if seen is None or not self.sees(seen, tid, uid, gid):
+            return None
+        if known is None:
+            try:
+                self.look_into(seen, tid, effective(tid, uid, gid))
+            except SynosError:
+                return None
+        return seen
+
+    def sees(self, process: HostProcess, tid: int, uid: int, gid: int) -> bool:
         """Whether ``tid`` is to know of ``process`` at all: not where /proc hides the processes of others."""
         if not procfs.hides_processes():
             return True
@@ -178,7 +195,7 @@ class Kernel:
         with rights.acting_as(effective(tid, uid, gid)):
             return procfs.is_seen(process.pid)
 
-    def look_into(self, process: Process, tid: int, opener: Credentials) -> bool:
+    def look_into(self, process: HostProcess, tid: int, opener: Credentials) -> bool:
         """Whether ``tid`` is of ``process`` itself. Another must be let by the host, as ptrace(2) has it: all ids
         of the process are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.
         ESRCH.
@@ -199,7 +216,7 @@ class Kernel:
             raise SynosError(errno.ESRCH, f"process {process.pid} has ended")
         return False
 
-    def _rights_of(self, process: Process) -> Credentials:
+    def _rights_of(self, process: HostProcess) -> Credentials:
         try:
             ids = credentials.identifiers(process.pid)
         except ProcessLookupError:

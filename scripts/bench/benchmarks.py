@@ -10,7 +10,7 @@ from calls import batch_getpid, batch_messages, echo, one_call, with_blocked, wi
 from data import file_gate, sendfile, splice
 from objects import QUEUES, SEGMENTS, SETS, listing, making, queue_file
 from owners import owning
-from processes import spawning
+from processes import among_many, spawning
 from rows import Benchmark
 from throughput import fifo, shm_posix, shm_sysv
 
@@ -30,6 +30,7 @@ BENCHMARKS = (
     Benchmark("shm-sysv", shm_sysv, ">= 1 GB/s or 0.5 x tmpfs", 0.5),
     Benchmark("spawn", spawning, "<= 1.5 x subprocess.run", 1.5),
     Benchmark("owning", owning, "<= 1.3 x not owned", 1.3),
+    Benchmark("processes", among_many, _MAKING.replace("10", "50"), 1.2),
     Benchmark("file-gate", file_gate, ">= 0.5 x shared memory", 0.5),
     Benchmark("splice", splice, "<= 1.0 x cat | cat", 1.0),
     Benchmark("sendfile", sendfile, "<= 1.1 x cp", 1.1),

@@ -72,13 +72,17 @@ class Bench:
     def mount(self) -> Path:
         """The mount point of a running synosfs; started at the first use, shared by all benchmarks."""
         if "ours" not in self._mounts:
-            self._mounts["ours"] = self._serve([*_synosfs(), "--foreground", "--log-level", "warning"], "ours")
+            self._mounts["ours"] = self.mount_with("ours")
         return self._mounts["ours"]
+
+    def mount_with(self, name: str, *options: str) -> Path:
+        """A mount of its own."""
+        return self._serve([*_synosfs(), "--foreground", "--log-level", "warning", *options], name)
 
     def shared_mount(self) -> Path:
         """As ``mount``, for all users."""
         self.scratch.chmod(0o711)
-        return self._serve([*_synosfs(), "--foreground", "--log-level", "warning", "-o", "allow_other"], "shared")
+        return self.mount_with("shared", "-o", "allow_other")
 
     def peer(self) -> Path:
         """The mount point of the C server that answers the same requests with nothing behind them."""

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from errno import EINVAL
+from functools import partial
 
 from synosfs.errors import SynosError, excerpt
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
@@ -48,23 +49,24 @@ class CtlFile(Node):
             slices = Slices(self.kernel.accounts.of(who.uid).line)
             return Snapshot(await table(self.header, self.rows(who), slices))
         caller = open_caller(self.kernel, who, flags, inode)
-        return Session(self.kernel, caller, readable=reads(flags), translate=self._translate)
+        return Session(self.kernel, caller, readable=reads(flags), translate=partial(translated, self.commands))
 
     async def change(self, change: Change, who: Who) -> None:
         await super().change(replace(change, size=None), who)
 
-    def _translate(self, request: Request) -> Request:
-        """The system call that a command word stands for."""
-        row = self.commands.get(str(request.call))
-        if row is None:
-            near = suggestion(str(request.call), self.commands) or f"; the words are {', '.join(self.commands)}"
-            raise SynosError(EINVAL, f"{_echo(request)}: no such command{near}")
-        try:
-            values, _ = bind(row, request)
-        except SynosError as error:
-            raise SynosError(error.errno, f"{_echo(request)}: {error.message}") from None
-        translated: Request = row.handler(*values)
-        return translated
+
+def translated(commands: Mapping[str, Row], request: Request) -> Request:
+    """The system call that a command word stands for."""
+    row = commands.get(str(request.call))
+    if row is None:
+        near = suggestion(str(request.call), commands) or f"; the words are {', '.join(commands)}"
+        raise SynosError(EINVAL, f"{_echo(request)}: no such command{near}")
+    try:
+        values, _ = bind(row, request)
+    except SynosError as error:
+        raise SynosError(error.errno, f"{_echo(request)}: {error.message}") from None
+    meant: Request = row.handler(*values)
+    return meant
 
 
 def _echo(request: Request) -> str:

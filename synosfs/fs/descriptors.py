@@ -18,7 +18,7 @@ from synosfs.fs.session import look_into
 from synosfs.fs.tables import Table
 from synosfs.kernel import Kernel
 from synosfs.process.descriptors import Description
-from synosfs.process.process import Process
+from synosfs.process.host_process import HostProcess
 from synosfs.syscall_gate.text import word
 
 
@@ -27,7 +27,7 @@ class DescriptorLink(Node):
     """A link to what one number of a process stands for; its mode shows how it is open, as in ``/proc/<pid>/fd``."""
 
     kernel: Kernel
-    process: Process
+    process: HostProcess
     number: int
 
     def attributes(self, who: Who) -> Attributes:
@@ -56,7 +56,7 @@ class Descriptors(Node):
     """``fd/``: one link a descriptor, for the process's owner."""
 
     kernel: Kernel
-    process: Process
+    process: HostProcess
 
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFDIR | 0o500, *self.process.owner())
@@ -75,7 +75,7 @@ class Descriptors(Node):
             yield str(record.fd_number), DescriptorLink(self.kernel, self.process, record.fd_number)
 
 
-def records_table(_kernel: Kernel, process: Process) -> Table:
+def records_table(_kernel: Kernel, process: HostProcess) -> Table:
     """``fds``: a FileDescriptor a line; an empty field is shown as -."""
     header = ("fd_number", "file_type", "permissions", "offset", "ipc_id", "path", "close_on_exec")
     table = process.seen_descriptors()

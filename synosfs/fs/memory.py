@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from errno import EFAULT, EIO
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.fs.node import Attributes, Handle, Node, Who
-from synosfs.fs.session import open_caller
+from synosfs.fs.node import Attributes, Handle, Node, Who, writes
+from synosfs.fs.session import look_into, open_caller
 from synosfs.fs.tables import Table
 from synosfs.host import abi
 from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.process.accounts import Account
+from synosfs.process.host_process import HostProcess
 from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.record import Request
@@ -30,17 +31,28 @@ class MemoryFile(Node):
     """The attached memory of one process, for its owner."""
 
     kernel: Kernel
-    process: Process
+    process: HostProcess
 
     def attributes(self, who: Who) -> Attributes:
         return Attributes(stat.S_IFREG | 0o600, *self.process.owner())
 
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
-        return _Memory(self.kernel, open_caller(self.kernel, who, flags, inode, self.process))  # EACCES for others
+        process = self.kernel.processes.now(self.process)
+        if not isinstance(process, Process) and not writes(flags):
+            look_into(self.kernel, process, who)
+            return _Nothing()
+        return _Memory(self.kernel, open_caller(self.kernel, who, flags, inode, process))  # EACCES for others
 
     async def change(self, change: Change, who: Who) -> None:
         """A shell's > truncates before it writes, and changes nothing."""
         await super().change(replace(change, size=None), who)
+
+
+class _Nothing(Handle):
+    """Of a process that takes no part, opened to look: nothing is attached, and nothing is made of it."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        raise SynosError(EIO, "nothing is attached: the process takes no part; open this again when it does")
 
 
 class _Memory(Handle):
@@ -90,7 +102,7 @@ def _as_file(error: SynosError) -> SynosError:
     return SynosError(EIO, error.message) if error.errno == EFAULT else error
 
 
-def attachments_table(_kernel: Kernel, process: Process) -> Table:
+def attachments_table(_kernel: Kernel, process: HostProcess) -> Table:
     """``attach``: a line an attachment, by address; the size in bytes."""
     rows = (
         (
@@ -99,6 +111,6 @@ def attachments_table(_kernel: Kernel, process: Process) -> Table:
             attachment.memory.size,
             "|".join(name for name, bit in _FLAGS.items() if attachment.flags & bit) or "-",
         )
-        for attachment in process.address_space
+        for attachment in process.attachments()
     )
     return Table(("address", "shmid", "size", "flags"), rows)

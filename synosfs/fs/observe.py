@@ -38,6 +38,7 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
   proc/self/fd/   links to what the descriptors stand for (0, 1, 2: the process's own); proc/self/fds their table
   proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
   proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
+  proc/<pid>/ctl  what a process has, a table; write 'close 5', 'detach 0x7f…', 'end <tid>', 'end all EIO' to take it
 
   echo spawn /bin/sort sort stdin=3 stdout=6 >&5    a program with descriptors of the session's; then wait4, its status
   fork            a child that waits: echo dup2 4 1 > proc/<child>/syscall, close, chdir, setenv, and then execve path
@@ -45,7 +46,8 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
 Calls belong to the process that opened the file. In  r=$(echo getpid > syscall; cat syscall)  that is the subshell:
 what it opened goes when it ends. A redirection of a builtin belongs to the shell itself. A signal that the shell
 handles ends a wait with EINTR, the end of a background job too: until echo 0:-1 > sem/sysv/0; do :; done
-A reply is its process's and shows in its children; in a pipeline write ... | tee proc/$$/syscall  for the shell itself.
+A reply is its process's and shows in its children. Write to proc/$$/syscall for the shell itself, wherever it stands:
+r=$(echo pipe > proc/$$/syscall; cat syscall)  and  ... | tee proc/$$/syscall
 
 {calls}"""
 

@@ -1,4 +1,9 @@
-"""``proc/``: the SynOS processes. ``self`` is the caller, or its nearest ancestor that takes part."""
+"""``proc/``: the SynOS processes. ``self`` is the caller, or its nearest ancestor that takes part.
+
+Those that take part are listed. A process that does not has its directory all the same, for who may act for it: so a
+shell can be given a pipe by its subshell, which dies with its own. Looking there makes nobody take part; opening
+``syscall`` for writing does.
+"""
 
 import functools
 import stat
@@ -11,13 +16,14 @@ from synosfs.errors import SynosError, printable
 from synosfs.fs.descriptors import Descriptors, records_table
 from synosfs.fs.memory import MemoryFile, attachments_table
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
+from synosfs.fs.process_ctl import ProcessCtl
 from synosfs.fs.session import look_into
 from synosfs.fs.syscall_file import ProcessSyscallFile
 from synosfs.fs.tables import Table, table
 from synosfs.host import credentials, procfs
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.kernel import Kernel
-from synosfs.process.process import Process
+from synosfs.process.host_process import HostProcess, Stranger
 from synosfs.slices import Slices
 from synosfs.syscall_gate.text import word
 
@@ -36,7 +42,7 @@ class Self(Node):
     def readlink(self, who: Who) -> str:
         for process in self.kernel.processes.ancestry(who.pid):
             return str(process.pid)
-        # Nobody takes part yet: the caller's own pid, which leads nowhere until it does.
+        # Nobody takes part yet: the caller itself, which has a directory all the same.
         try:
             return str(procfs.thread_group(who.pid))
         except ProcessLookupError:
@@ -45,7 +51,7 @@ class Self(Node):
 
 @dataclass(frozen=True)
 class Processes(Node):
-    """``proc/``: one directory a live process."""
+    """``proc/``: one directory a live process; see above for which are listed."""
 
     kernel: Kernel
 
@@ -59,10 +65,9 @@ class Processes(Node):
     def lookup(self, name: str, who: Who) -> Node:
         if name == "self":
             return Self(self.kernel)
-        process = (
-            self.kernel.processes.known(int(name)) if name.isascii() and name.isdigit() and name[0] != "0" else None
-        )
-        if process is None or not self.kernel.sees(process, who.pid, who.uid, who.gid):
+        is_pid = name.isascii() and name.isdigit() and name[0] != "0" and len(name) <= _MOST_DIGITS
+        process = self.kernel.process_seen(int(name), who.pid, who.uid, who.gid) if is_pid else None
+        if process is None:
             raise no_such(name)
         return ProcessDirectory(self.kernel, process)
 
@@ -76,12 +81,16 @@ class Processes(Node):
                 yield str(process.pid), ProcessDirectory(self.kernel, process)
 
 
+#: No pid has more (PID_MAX_LIMIT).
+_MOST_DIGITS = 7
+
+
 @dataclass(frozen=True)
 class ProcessDirectory(Node):
     """``proc/<pid>/``."""
 
     kernel: Kernel
-    process: Process
+    process: HostProcess
 
     is_kept = False
 
@@ -97,20 +106,22 @@ class ProcessDirectory(Node):
         raise no_such(name)
 
     def entries(self, who: Who) -> Iterable[tuple[str, Node]]:
+        process = self.kernel.processes.now(self.process)
         for name, (render, mode) in _FILES.items():
-            yield name, ProcessFile(self.kernel, self.process, render, mode)
+            yield name, ProcessFile(self.kernel, process, render, mode)
         for name in ("cmdline", "exe"):
-            yield name, HostLink(self.process, name)
-        yield "fd", Descriptors(self.kernel, self.process)
-        yield "mem", MemoryFile(self.kernel, self.process)
-        yield "syscall", ProcessSyscallFile(self.kernel, self.process)
+            yield name, HostLink(process, name)
+        yield "fd", Descriptors(self.kernel, process)
+        yield "mem", MemoryFile(self.kernel, process)
+        yield "syscall", ProcessSyscallFile(self.kernel, process)
+        yield "ctl", ProcessCtl(self.kernel, process)
 
 
 @dataclass(frozen=True)
 class HostLink(Node):
     """What the host itself tells of the process: its word, and its rule for who may see it."""
 
-    process: Process
+    process: HostProcess
     name: str
 
     def attributes(self, who: Who) -> Attributes:
@@ -125,7 +136,7 @@ class ProcessFile(Node):
     """A text about one process, or a table. ESRCH when it has ended."""
 
     kernel: Kernel
-    process: Process
+    process: HostProcess
     render: "Render"
     mode: int
 
@@ -135,8 +146,8 @@ class ProcessFile(Node):
     async def open(self, flags: int, who: Who, inode: int) -> Handle:
         if writes(flags):
             return await super().open(flags, who, inode)
-        process = self.process
-        if not self.mode & 0o004:
+        process = self.kernel.processes.now(self.process)
+        if not self.mode & 0o004 or isinstance(process, Stranger):
             look_into(self.kernel, process, who)
         elif not self.kernel.sees(process, who.pid, who.uid, who.gid):
             raise no_such(str(process.pid))
@@ -152,12 +163,11 @@ class ProcessFile(Node):
         return shown
 
 
-Render = Callable[[Kernel, Process], str | Table]
+Render = Callable[[Kernel, HostProcess], str | Table]
 
 
-def _status(kernel: Kernel, process: Process) -> str:
+def _status(kernel: Kernel, process: HostProcess) -> str:
     ids, stat_now = credentials.identifiers(process.pid), procfs.stat(process.pid)
-    parked = sum(parked.caller.process is process for parked in kernel.parking)
     fields = {
         "Name": printable(stat_now.command),
         "Pid": process.pid,
@@ -169,32 +179,28 @@ def _status(kernel: Kernel, process: Process) -> str:
         "Groups": " ".join(map(str, ids.groups)),
         "Calls": process.calls,
         "Errors": process.errors,
-        "Blocked": parked,
+        "Blocked": len(kernel.parking.of(process)),
         "Owns": " ".join(word(str(thing)) for thing in kernel.ipc.ownership.of(process)),
     }
     return "".join(f"{name}:\t{value}\n" for name, value in fields.items())
 
 
-def _blocked(kernel: Kernel, process: Process) -> Table:
+def _blocked(kernel: Kernel, process: HostProcess) -> Table:
     now = time.monotonic()
-    own = [parked for parked in kernel.parking if parked.caller.process is process]
-    rows = (
-        (parked.caller.tid, f"{now - parked.since:.3f}", parked.what)
-        for parked in sorted(own, key=lambda parked: parked.since)
-    )
+    rows = ((parked.caller.tid, f"{now - parked.since:.3f}", parked.what) for parked in kernel.parking.of(process))
     return Table(("tid", "seconds", "call"), rows)
 
 
-def _stats(_kernel: Kernel, process: Process) -> str:
+def _stats(_kernel: Kernel, process: HostProcess) -> str:
     return f"calls {process.calls}\nerrors {process.errors}\n"
 
 
-def _children(_kernel: Kernel, process: Process) -> str:
+def _children(_kernel: Kernel, process: HostProcess) -> str:
     """Those that it has forked here, as /proc/<pid>/task/<tid>/children has others."""
-    return "".join(f"{pid} " for pid in process.children)
+    return "".join(f"{pid} " for pid in process.children_pids())
 
 
-def _undo(kernel: Kernel, process: Process) -> Table:
+def _undo(kernel: Kernel, process: HostProcess) -> Table:
     """What the end of the process will add to semaphores; see ``ipc.undo`` for what this cannot know."""
     is_set = functools.cache(_is_set)
     entries = (entry for entry in kernel.ipc.undo.of(process) if is_set(entry[0]))

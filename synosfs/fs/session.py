@@ -22,7 +22,7 @@ from synosfs.fs.node import Handle, Who, credentials_of
 from synosfs.host import usernamespace
 from synosfs.kernel import Kernel
 from synosfs.process.accounts import Holding
-from synosfs.process.process import Process
+from synosfs.process.host_process import HostProcess
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.codecs import PAUSE, TEXT, Record, RequestStream, encoded
 from synosfs.syscall_gate.dispatch import MAX_REPLIES, Translate
@@ -32,7 +32,7 @@ from synosfs.syscall_gate.record import Reply, Request
 SPLIT_WRITE = 256 * 4096 - 4096
 
 
-def open_caller(kernel: Kernel, who: Who, flags: int = 0, inode: int = 0, process: Process | None = None) -> Caller:
+def open_caller(kernel: Kernel, who: Who, flags: int = 0, inode: int = 0, process: HostProcess | None = None) -> Caller:
     """The caller that an open file acts as, or who asks for a change by name; ``process`` when it is on its behalf."""
     origin = Waiter(who.pid, inode)
     if process is None:
@@ -43,7 +43,7 @@ def open_caller(kernel: Kernel, who: Who, flags: int = 0, inode: int = 0, proces
     return caller
 
 
-def look_into(kernel: Kernel, process: Process, who: Who) -> None:
+def look_into(kernel: Kernel, process: HostProcess, who: Who) -> None:
     """That who asks now may see what the process holds: asked of the host at every use, for a process changes, and what
     had its pid may be another by now. EACCES, ESRCH.
     """

@@ -11,15 +11,17 @@ from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, re
 from synosfs.fs.session import Session, look_into, open_caller
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
-from synosfs.process.process import Process
+from synosfs.process.host_process import HostProcess
 
 
 @dataclass(frozen=True)
 class SyscallFile(Node):
-    """The gate, for the process that opens it, or for ``process`` when its owner opens it there."""
+    """The gate, for the process that opens it, or for ``process`` when its owner opens it there: opened for
+    writing, it makes that one take part.
+    """
 
     kernel: Kernel
-    process: Process | None = None
+    process: HostProcess | None = None
 
     fresh = True  # a blocked write must not block the next caller's
     entry_timeout = FOREVER
@@ -37,7 +39,7 @@ class SyscallFile(Node):
             return Session(self.kernel, caller, readable=reads(flags))
         if self.process is not None:
             look_into(self.kernel, self.process, who)
-            return Snapshot(self.process.last_reply or b"")
+            return Snapshot(self.kernel.processes.now(self.process).last_reply or b"")
         return Snapshot(self.kernel.last_reply(who.pid, who.uid, who.gid))
 
     async def change(self, change: Change, who: Who) -> None:

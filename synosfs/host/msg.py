@@ -1,10 +1,13 @@
 """System V message queues of the host: msgget(2), msgop(2), msgctl(2), as they are."""
 
 import ctypes
+import errno
 import struct
 import threading
 from ctypes import c_int, c_long, c_size_t, c_ssize_t, c_void_p
 
+from synosfs.errors import SynosError
+from synosfs.host import _msgwatch, guard
 from synosfs.host.libc import bind, blocking, checked, now
 from synosfs.host.structs import IPC_PERM, Layout
 
@@ -82,12 +85,14 @@ def msgrcv_blocking(msqid: int, size: int, mtype: int, flags: int) -> tuple[int,
     return _MTYPE.unpack_from(view)[0], view[_TYPE_BYTES : _TYPE_BYTES + length].tobytes()
 
 
-def msgrcv_empty_blocking(msqid: int, mtype: int, flags: int) -> int:
-    """Receive with no room for data: sleeps until a message of the type comes, takes it only when it is empty.
-
-    Returns the mtype of the empty message taken; E2BIG means that a message is there and was left there.
+def await_message(msqid: int, mtype: int, flags: int) -> int | None:
+    """Sleep until a message of the type comes, and leave it. An empty one has to be taken, and is sent back at once, to
+    the queue's end: its mtype where that could not be (no room, or the thread may not send), else None.
     """
-    buffer = ctypes.create_string_buffer(_TYPE_BYTES)
-    checked(_msgrcv_blocking(msqid, buffer, 0, mtype, flags))
-    mtype_taken: int = _MTYPE.unpack_from(buffer)[0]
-    return mtype_taken
+    try:
+        return _await_message(msqid, mtype, flags) or None
+    except OSError as error:
+        raise SynosError(error.errno or errno.EIO) from None
+
+
+_await_message = guard.guarded(_msgwatch.await_message, "msgrcv") if guard.IS_ON else _msgwatch.await_message

@@ -16,7 +16,8 @@ _PIECE = 1 << 14
 
 class Stat(NamedTuple):
     """The fields of ``/proc/<tid>/stat`` that are used here; ``start_time`` in clock ticks since boot. ``is_copy``: it
-    is what fork(2) made of its parent, and has executed no program since.
+    is what fork(2) made of its parent, and has executed no program since. ``is_kernels``: it is a thread of
+    the kernel's own.
     """
 
     command: str
@@ -25,6 +26,7 @@ class Stat(NamedTuple):
     session: int
     start_time: int
     is_copy: bool
+    is_kernels: bool
 
 
 def text(tid: int | str, name: str) -> bytes:
@@ -52,11 +54,12 @@ def stat(tid: int) -> Stat:
     fields = tail.split()
     command = head.partition(b"(")[2].decode("utf-8", "replace")
     ppid, session, flags, start_time = (int(fields[place]) for place in (1, 3, 6, 19))
-    return Stat(command, fields[0].decode(), ppid, session, start_time, bool(flags & _PF_FORKNOEXEC))
+    is_copy, is_kernels = bool(flags & _PF_FORKNOEXEC), bool(flags & _PF_KTHREAD)
+    return Stat(command, fields[0].decode(), ppid, session, start_time, is_copy, is_kernels)
 
 
 #: <linux/sched.h>
-_PF_FORKNOEXEC = 0x40
+_PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000
 
 
 def state(tid: int) -> str:

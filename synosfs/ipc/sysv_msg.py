@@ -104,15 +104,12 @@ class MessageQueue(msgspec.Struct, frozen=True):
     def wait_message(self, mtype: int = 0, flags: int = 0) -> Message | None:
         """Sleep until a message of the type is there, and leave it there.
 
-        Only an empty message fits the buffer of no bytes and is taken: it is returned, and is the caller's to keep or
-        to send back. EIDRM, EINTR as for msgrcv(2).
+        An empty message goes to the queue's end. Where the thread may not send it there, or there is no room, it is
+        returned, and is the caller's to send back. EIDRM, EINTR as for msgrcv(2).
         """
-        try:
-            return Message(host_msg.msgrcv_empty_blocking(self.msqid, mtype, flags & MSG_EXCEPT), b"")
-        except SynosError as error:
-            if error.errno == errno.E2BIG:
-                return None
-            raise explained(error, _RECEIVE, msqid=self.msqid, size=0) from None
+        with explaining(_RECEIVE, msqid=self.msqid, size=0):
+            taken = host_msg.await_message(self.msqid, mtype, flags & MSG_EXCEPT)
+        return None if taken is None else Message(taken, b"")
 
     def peek(self, index: int) -> Message:
         """The message at ``index`` without taking it (MSG_COPY); WouldBlock (ENOMSG) past the last one."""

@@ -5,23 +5,22 @@ import resource
 import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from errno import ENOENT, ESRCH
+from errno import ESRCH
 from typing import Protocol
 
 import trio
 
 from synosfs.errors import SynosError
 from synosfs.host import pidfd, procfs
-from synosfs.host.confinement import equally_confined
 from synosfs.host.credentials import Credentials
 from synosfs.host.limits import UNLIMITED, Limits, limits
 from synosfs.host.pidfd import Ids
 from synosfs.process.accounts import Account, Holding
-from synosfs.process.address_space import AddressSpace
+from synosfs.process.address_space import AddressSpace, Attachment
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import Description, DescriptorTable, let_go
 from synosfs.process.forks import Child, Forks, Variables
+from synosfs.process.host_process import HostProcess
 from synosfs.process.queue_bytes import QueueBytes
 
 #: A last reply of up to so many bytes is not charged.
@@ -38,7 +37,7 @@ class Others(Protocol):
         """The live process with this pid, if it takes part."""
         ...
 
-    def ancestry(self, tid: int) -> Iterator["Process"]:
+    def ancestry(self, tid: int) -> Iterator[HostProcess]:
         """The SynOS processes among the caller and its ancestors, nearest first."""
         ...
 
@@ -51,8 +50,10 @@ class Others(Protocol):
         ...
 
 
-class Process:
+class Process(HostProcess):
     """One live SynOS process."""
+
+    _table: Others
 
     def __init__(
         self,
@@ -202,18 +203,14 @@ class Process:
         soft = self.limits(resource.RLIMIT_NOFILE).soft
         return sys.maxsize if soft == UNLIMITED else soft
 
-    def seen_descriptors(self) -> DescriptorTable:
-        """The table, to look at only: its own or, while it has none, the one that it would get a copy of."""
-        if self._descriptors is not None:
-            return self._descriptors
-        # fork(2) hands a table on as it was then; this is later, and a child that gave up its rights since then, or
-        # confined itself, must not get what its parent has opened without that.
-        candidates = (process for process in self._ancestry() if process.has_descriptors)
-        parent = next((process for process in candidates if process.is_like(self)), None)
-        return parent.descriptors if parent is not None else DescriptorTable()
+    def own_descriptors(self) -> DescriptorTable | None:
+        return self._descriptors
 
-    def _ancestry(self) -> Iterator["Process"]:
-        return (process for process in self._table.ancestry(self.pid) if process is not self)
+    def children_pids(self) -> Iterable[int]:
+        return self.children
+
+    def attachments(self) -> Iterable[Attachment]:
+        return self.address_space
 
     @property
     def has_its_pid(self) -> bool:
@@ -224,10 +221,7 @@ class Process:
         """Its parent: who forked it here, 1 when that has ended; else the host's word. ESRCH."""
         if self.child is not None:
             return 1 if self.child.parent is None else self.child.parent.pid
-        try:
-            return procfs.stat(self.pid).ppid
-        except ProcessLookupError:
-            raise SynosError(ESRCH, f"process {self.pid} has ended") from None
+        return super().ppid()
 
     def change_directory(self, directory: Description) -> None:
         """chdir(2) here: from now on its relative paths begin there. EMFILE: its user holds too many descriptors.
@@ -253,29 +247,15 @@ class Process:
         self.own_umask = parent.own_umask
 
     def is_alive(self) -> bool:
-        """Whether the process still runs, asked of the kernel now."""
         return not self.ended and not self._death.poll(0)
 
     def ids(self) -> Ids:
-        """All its user and group ids, as they are now. ESRCH: it has ended."""
         try:
             if self.is_alive():
                 return pidfd.ids(self.pidfd, self.pid)
         except ProcessLookupError:
             pass
-        raise SynosError(ESRCH, f"process {self.pid} has ended")
-
-    def is_like(self, other: "Process") -> bool:
-        """Whether it has the ids of the other, and is as confined. ESRCH: one of them has ended."""
-        return self.ids() == other.ids() and equally_confined(self.pid, other.pid)
-
-    def owner(self) -> tuple[int, int]:
-        """The effective user and group that own the process, as ``/proc`` shows them. ENOENT: it has ended."""
-        with suppress(FileNotFoundError):
-            status = os.stat(f"/proc/{self.pid}")
-            if self.has_its_pid:  # else it may be another's by now
-                return status.st_uid, status.st_gid
-        raise SynosError(ENOENT, f"process {self.pid} has ended")
+        raise self._gone()
 
     def remember(self, reply: bytes, to: Credentials) -> None:
         """Its last reply, and with which rights it was given."""

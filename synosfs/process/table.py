@@ -25,6 +25,7 @@ from synosfs.host import pidfd, procfs
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.accounts import Accounts
 from synosfs.process.forks import Child, Forks
+from synosfs.process.host_process import HostProcess, stranger
 from synosfs.process.process import Process
 from synosfs.process.queue_bytes import QueueBytes
 from synosfs.slices import Line, Slices, take_slice
@@ -75,6 +76,34 @@ class ProcessTable:
         except ProcessLookupError:
             return None
         return process if process is not None and process.start_time == start_time else None
+
+    def take_part(self, seen: HostProcess) -> Process:
+        """The process that somebody has looked at, which takes part from now on. ESRCH: it has ended; EAGAIN: no
+        descriptor left; EMFILE: its user holds too much.
+        """
+        if isinstance(seen, Process):
+            return seen
+        known = self.find(seen.pid)
+        try:
+            process = known or self._add(seen.pid)
+        except ProcessLookupError:
+            raise SynosError(ESRCH, f"process {seen.pid} has ended") from None
+        if process.start_time != seen.start_time or not process.is_alive():
+            if known is None:  # it came into being between the look and this, and takes no part
+                self._remove(process)
+            raise SynosError(ESRCH, f"process {seen.pid} has ended")
+        return process
+
+    def now(self, seen: HostProcess) -> HostProcess:
+        """What a process is that somebody has looked at: it may take part by now."""
+        if isinstance(seen, Process):
+            return seen
+        process = self.find(seen.pid)
+        return process if process is not None and process.start_time == seen.start_time else seen
+
+    def stranger(self, pid: int) -> HostProcess | None:
+        """A live process of the host's that takes no part; not the daemon, whose calls these would be."""
+        return None if pid == os.getpid() else stranger(self, pid)
 
     def zombies(self) -> list[Process]:
         """Children that have ended and are still to be waited for."""

@@ -5,7 +5,7 @@ A kind is a name for people and a conversion, which raises BadArgument with word
 
 import functools
 from contextlib import suppress
-from errno import E2BIG, EINVAL
+from errno import E2BIG, EINVAL, errorcode
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -335,6 +335,8 @@ KINDS: dict[str, Kind] = {
     "environment": Kind("words", _words),
     "variables": Kind("NAME=value", _variables, rest=True),
     "signal": Kind("signal", _signal),
+    "waiting_thread": Kind("tid or all", named_number({"all": -1})),
+    "errno": Kind("errno", named_number({name: number for number, name in errorcode.items()})),
     "wait_options": Kind("options", flags(_WAIT_OPTIONS)),
     "idtype": Kind("idtype", named_number(_constants("P_"))),
     "priority": Kind("which", named_number(abi.PRIORITIES)),

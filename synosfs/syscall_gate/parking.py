@@ -1,11 +1,12 @@
 """Blocked calls, and how each one ends.
 
 Whoever is blocked is *parked* here, with who, what, and since when; ``proc/<pid>/blocked`` and ``stats`` show it. A
-parked call ends in one of six ways, and the count of parked callers then falls again:
+parked call ends in one of seven ways, and the count of parked callers then falls again:
 
 ======================  ==========================================================================================
 its result              the host call succeeded, or failed by itself (EIDRM: the object was removed)
 EINTR                   a signal, SIGKILL included, reached the caller (``Parked.end``, by the door)
+any that is asked for   who may act for its process has ended it (``interrupt``)
 ETIMEDOUT, or EAGAIN    its time-out passed (the row's ``timed_out``)
 EAGAIN                  at once, on a session opened with O_NONBLOCK: such a call is never parked
 ESRCH                   its process died while another process held the session
@@ -35,6 +36,7 @@ from synosfs.host import rights
 from synosfs.host.credentials import Credentials
 from synosfs.host.thread import ThreadPool
 from synosfs.process.descriptors import held
+from synosfs.process.host_process import HostProcess
 from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.waiting import Blocking, InSteps, InThread, OnAvatar, Sleep, Until, WhenReady
@@ -88,6 +90,8 @@ class Parking:
 
     def __init__(self) -> None:
         self._parked: set[Parked] = set()
+        #: The same by process, the longest waiting first: a thousand that die together are looked for one by one.
+        self._of: dict[HostProcess, dict[Parked, None]] = {}
         #: Callers in the middle of a long write, while others are let in.
         self._pausing: set[Parked] = set()
         self._lines: dict[Hashable, tuple[trio.StrictFIFOLock, list[int]]] = {}
@@ -105,6 +109,10 @@ class Parking:
 
     def __contains__(self, parked: Parked) -> bool:
         return parked in self._parked or parked in self._pausing
+
+    def of(self, process: HostProcess) -> list[Parked]:
+        """The parked calls of one process, the longest waiting first."""
+        return list(self._of.get(process, ()))
 
     def interruptible(self) -> list[Parked]:
         """All that a signal to its caller is to end: parked calls, and long writes between two of their requests."""
@@ -124,6 +132,7 @@ class Parking:
         account.charge("waiting")
         parked = Parked(caller, what, time.monotonic(), trio.CancelScope())
         self._parked.add(parked)
+        self._of.setdefault(caller.process, {})[parked] = None
         self._total += 1
         ended_by = "result"
         try:
@@ -134,6 +143,10 @@ class Parking:
         finally:
             account.give_back("waiting")
             self._parked.discard(parked)
+            own = self._of[caller.process]
+            del own[parked]
+            if not own:
+                del self._of[caller.process]
             if not self._parked:
                 self._emptied.set()
                 self._emptied = trio.Event()
@@ -195,10 +208,16 @@ class Parking:
 
     def end_process(self, process: Process) -> Iterable[None]:
         """Its process is dead: nobody is left to take the answers of its sessions. No steps are left to take."""
-        for parked in self:
-            if parked.caller.process is process:
-                parked.end(SynosError(errno.ESRCH, f"process {process.pid} has ended"))
+        for parked in self.of(process):
+            parked.end(SynosError(errno.ESRCH, f"process {process.pid} has ended"))
         return ()
+
+    def interrupt(self, process: Process, tid: int | None, number: int) -> int:
+        """End the parked calls of a thread, or of all threads, with this errno; how many there were."""
+        found = [parked for parked in self.of(process) if tid in (None, parked.caller.tid)]
+        for parked in found:
+            parked.end(SynosError(number, f"{parked.what}: ended by interrupt"))
+        return len(found)
 
     def let_go(self) -> None:
         """A door has closed for some: end the calls of those whom it no longer lets wait."""

@@ -16,7 +16,8 @@ watch's word, whose host call sees a message wherever it is: ``tells``. Receivin
 answer in one call, but would take a message that is empty.
 
 So does the call in which a watcher sleeps: an empty message is the one thing that it cannot leave where it is. It is
-sent back, and so goes to the queue's end.
+sent back, and so goes to the queue's end: at once by the thread that sleeps, with its rights, else from here. A daemon
+that is killed in between takes it along.
 """
 
 import os
@@ -36,6 +37,7 @@ from synosfs.ipc.posix_sem import Semaphore
 from synosfs.ipc.sysv_msg import MessageQueue, QueueStatus
 from synosfs.ipc.sysv_sem import SemaphoreSet
 from synosfs.process.descriptors import Description, held
+from synosfs.process.process import Process
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ def with_rights(credentials: Credentials, look: Callable[[], T]) -> T:
 
 
 class Watchers(Protocol):
-    """What it takes to wait for what the host cannot poll (``parking.Parking``)."""
+    """What handlers ask of ``parking.Parking``: to wait for what the host cannot poll, and to end what waits."""
 
     async def watch(self, credentials: Credentials, call: Callable[[], T]) -> T:
         """Run a host call that blocks and takes nothing, in a thread of its own. Cancelling interrupts it."""
@@ -65,6 +67,10 @@ class Watchers(Protocol):
 
     def give_back(self, send: Callable[[], object]) -> None:
         """Put back what had to be taken."""
+        ...
+
+    def interrupt(self, process: Process, tid: int | None, number: int) -> int:
+        """End the parked calls of a thread, or of all threads, with this errno; how many there were."""
         ...
 
 

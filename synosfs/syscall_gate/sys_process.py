@@ -57,3 +57,20 @@ def sys_nanosleep(caller: Caller, tv_sec: float, tv_nsec: int) -> Sleep:
     if not 0 <= tv_nsec <= 999_999_999:
         raise SynosError(errno.EINVAL, f"tv_nsec {tv_nsec} is not from 0 to 999999999")
     return Sleep(tv_sec + tv_nsec / 1e9)
+
+
+#: Of ``interrupt``: the calls of all threads.
+ALL = -1
+
+
+def sys_interrupt(caller: Caller, tid: int, number: int) -> int:
+    """End calls of the caller's process that wait; a call of our own, for who may act for another."""
+    if number not in errno.errorcode:
+        raise SynosError(errno.EINVAL, f"{number} is no errno; give a name such as EINTR, or none for that")
+    ended = caller.parking.interrupt(caller.process, None if tid == ALL else tid, number)
+    if not ended and tid != ALL:
+        pid = caller.process.pid
+        raise SynosError(
+            errno.ESRCH, f"no call of thread {tid} waits in process {pid}; cat proc/{pid}/ctl tells which do"
+        )
+    return ended

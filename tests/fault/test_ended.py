@@ -13,11 +13,13 @@ import pytest
 import trio
 from children import PATIENCE_S, wait_until
 from command import run
-from doors import Blocked, MountDoor, write
+from doors import NOBODY, Blocked, MountDoor, write
 from mounts import Mount
 from native_msg import CONSTANTS, msgctl, msgrcv, msgsnd
 
 from synosfs import mountpoint
+from synosfs.host import rights
+from synosfs.host.credentials import Credentials
 from synosfs.ipc.sysv_msg import MessageQueue
 from synosfs.syscall_gate.parking import Parking
 
@@ -211,6 +213,26 @@ def test_an_empty_message_that_a_full_queue_does_not_take_back_goes_there_when_t
     trio.run(give_back_and_wait)
 
 
+def test_a_watcher_leaves_an_empty_message_in_the_queue(queue: int) -> None:
+    msgsnd(queue, 7, b"")
+    msgsnd(queue, 8, b"x")
+    assert MessageQueue(queue).wait_message() is None
+    assert contents(queue) == [b"x", b""]  # at the end
+
+
+def test_a_watcher_that_may_not_send_hands_an_empty_message_over_to_be_sent_back(
+    new_queue: Callable[..., int],
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be others")
+    queue = new_queue(mode=0o604)
+    msgsnd(queue, 7, b"")
+    with rights.acting_as(Credentials(NOBODY, NOBODY, (), 0)):
+        taken = MessageQueue(queue).wait_message()
+    assert taken is not None
+    assert (taken.mtype, taken.data, contents(queue)) == (7, b"", [])
+
+
 def test_a_call_that_comes_while_the_mount_goes_is_not_left_behind(own_gate: MountDoor, queue: int) -> None:
     """Callers that keep blocking, at any moment of the end."""
 
@@ -223,8 +245,9 @@ def test_a_call_that_comes_while_the_mount_goes_is_not_left_behind(own_gate: Mou
         return "ECANCELED"
 
     callers = [own_gate.spawn(block_again_and_again) for _ in range(4)]
+    listed = own_gate.mount.path / "proc"
     for caller in callers:
-        wait_until(lambda pid=caller.pid: (own_gate.mount.path / f"proc/{pid}").exists(), "the caller takes part")
+        wait_until(lambda pid=caller.pid: str(pid) in os.listdir(listed), "the caller takes part")
     by_sigterm(own_gate.mount)
     for caller in callers:
         caller.result()

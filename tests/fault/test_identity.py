@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import select
+import signal
 import struct
 import subprocess
 from collections.abc import Callable
@@ -188,6 +189,31 @@ def test_a_handle_on_a_process_that_has_ended_is_esrch(gate_for_all: MountDoor, 
 
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+def test_a_handle_on_a_stranger_leads_to_none_that_has_its_pid_later(gate_for_all: MountDoor, mount: Mount) -> None:
+    first = gate_for_all.spawn(signal.pause)
+    directory = mount.path / f"proc/{first.pid}"
+    kept = {name: os.open(directory / name, os.O_PATH) for name in (".", "syscall", "mem", "blocked", "fd", "status")}
+    first.kill()
+    for _ in range(100):  # others may take it first
+        LAST_PID.write_text(str(first.pid - 1))
+        second = gate_for_all.spawn(signal.pause)
+        if second.pid == first.pid:
+            break
+        second.kill()
+    else:
+        pytest.skip("the pid does not come again")
+    assert (directory / "status").exists()
+    for name, fd in kept.items():
+        path, flags = f"/proc/self/fd/{fd}" + "/status" * (name == "."), os.O_RDWR if name == "syscall" else os.O_RDONLY
+        told = errno_of(lambda path=path, flags=flags: os.open(path, flags))
+        if name == "fd":
+            told = errno_of(lambda path=path: os.listdir(path))
+        assert told in ("ESRCH", "ENOENT", "ESTALE"), name
+        os.close(fd)
+    assert str(first.pid) not in os.listdir(mount.path / "proc")
+    second.kill()
 
 
 def test_a_handle_on_a_process_leads_to_none_that_has_its_pid_later(gate_for_all: MountDoor, mount: Mount) -> None:

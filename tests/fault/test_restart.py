@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from children import PATIENCE_S, Child, wait_until
+from children import Child, wait_until
 from doors import MountDoor, write
 from mounts import Mount
 from native_msg import CONSTANTS, msgrcv, msgsnd
@@ -81,8 +81,6 @@ def test_a_message_that_was_received_at_the_moment_of_death_is_in_the_queue_or_w
             os.write(write_end, os.read(session, 100).split(b"\n")[1] + b"\n")
 
     receiver = Child(receive)
-    directory = own_mount.path / f"proc/{receiver.pid}"
-    wait_until(directory.exists, "the receiver takes part", PATIENCE_S)
     received = os.read(progress, 10)
     own_mount.kill()
     wait_until(receiver.ended, "the end of the receiver")

@@ -1,5 +1,6 @@
 """``proc/``: who takes part, since when, what for, and that death ends it."""
 
+import ctypes
 import os
 import signal
 import stat
@@ -11,6 +12,9 @@ from children import Child, wait_until
 from command import run
 from doors import NOBODY, MountDoor
 from mounts import Mount
+from native import libc
+
+PR_SET_DUMPABLE = 4
 
 
 @pytest.fixture
@@ -47,16 +51,16 @@ def test_self_is_the_nearest_ancestor_that_takes_part(mount: Mount) -> None:
     assert link == pid
 
 
-def test_self_of_a_stranger_is_its_own_pid_and_leads_nowhere(mount: Mount) -> None:
+def test_self_of_a_stranger_is_its_own_directory(mount: Mount) -> None:
     link = mount.path / "proc/self"
-    child = Child(lambda: (os.getpid(), int(os.readlink(link)), link.is_symlink(), link.exists()))
+    child = Child(lambda: (os.getpid(), int(os.readlink(link)), link.is_symlink(), fields(link / "status")["Pid"]))
     try:
-        pid, target, is_link, leads = child.result()
+        pid, target, is_link, shown = child.result()
     finally:
         child.close()
     # The test process is an ancestor, and may take part in this mount.
-    takes_part = (mount.path / f"proc/{os.getpid()}").exists()
-    assert (target, is_link, leads) == (os.getpid() if takes_part else pid, True, takes_part)
+    expected = os.getpid() if str(os.getpid()) in os.listdir(mount.path / "proc") else pid
+    assert (target, is_link, shown) == (expected, True, str(expected))
 
 
 def test_looking_does_not_make_a_process_take_part(mount: Mount) -> None:
@@ -66,10 +70,103 @@ def test_looking_does_not_make_a_process_take_part(mount: Mount) -> None:
     assert mount.stats()["processes"] == before
 
 
+@pytest.fixture
+def stranger() -> Iterator[Child]:
+    """A process that has never called; it is its own owner's to act for."""
+    child = Child(signal.pause)
+    yield child
+    child.close()
+
+
+def test_whoever_takes_no_part_can_be_looked_at_and_that_leaves_no_trace(mount: Mount, stranger: Child) -> None:
+    directory = mount.path / f"proc/{stranger.pid}"
+    before = (mount.stats()["processes"], os.listdir(mount.path / "proc"), fds_of(mount.daemon.pid))
+    status = fields(directory / "status")
+    assert (status["Pid"], status["PPid"], status["StartTime"]) == (
+        str(stranger.pid),
+        str(os.getpid()),
+        start_time(stranger.pid),
+    )
+    assert (status["Calls"], status["Errors"], status["Blocked"]) == ("0", "0", "0")
+    for name in ("stats", "blocked", "attach", "fds", "undo", "children", "syscall"):
+        (directory / name).read_bytes()
+    assert {"0", "1", "2"} <= set(os.listdir(directory / "fd"))
+    with pytest.raises(OSError, match="Input/output error"):
+        (directory / "mem").read_bytes()
+    assert (mount.stats()["processes"], os.listdir(mount.path / "proc"), fds_of(mount.daemon.pid)) == before
+
+
+def fds_of(pid: int) -> set[str]:
+    """What pidfds a process has open."""
+    return {link for fd in Path(f"/proc/{pid}/fd").iterdir() if "pidfd" in (link := os.readlink(fd))}
+
+
+def test_a_call_for_a_stranger_makes_it_take_part(mount: Mount, stranger: Child) -> None:
+    directory = mount.path / f"proc/{stranger.pid}"
+    inside = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        (directory / "syscall").write_bytes(b"getpid\n")
+        assert str(stranger.pid) in os.listdir(mount.path / "proc")
+        status = os.open("status", os.O_RDONLY, dir_fd=inside)  # by way of what was opened before
+        assert b"\nCalls:\t1\n" in os.read(status, 1000)
+        os.close(status)
+    finally:
+        os.close(inside)
+
+
+def test_a_subshell_makes_calls_for_its_shell(mount: Mount) -> None:
+    script = (
+        "reply=$(echo pipe > proc/$$/syscall; cat proc/$$/syscall); echo $reply;"
+        "echo 'write 4 hello' > syscall; echo 'read 3 9' > syscall; cat syscall"
+    )
+    assert run("bash", "-c", script, cwd=str(mount.path)).stdout == "0 read=3 write=4\n5\nhello\n"
+
+
+def test_a_stranger_is_there_for_those_who_may_act_for_it(mount: Mount, stranger: Child) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be others")
+    others = Child(signal.pause, uid=NOBODY)
+
+    def seen() -> list[bool]:
+        libc.prctl(ctypes.c_int(PR_SET_DUMPABLE), ctypes.c_ulong(1))  # as a program that it executes would be
+        pids = (stranger.pid, others.pid, os.getpid(), mount.daemon.pid)
+        return [(mount.path / f"proc/{pid}/status").exists() for pid in pids]
+
+    try:
+        assert (mount.path / f"proc/{others.pid}").exists()
+        looker = Child(seen, uid=NOBODY)
+        # The other one has given up root's rights, so that the host lets nobody but root look into it.
+        assert looker.result() == [False, False, True, False]
+        looker.close()
+    finally:
+        others.close()
+
+
+def test_neither_the_daemon_nor_a_thread_has_a_directory(mount: Mount, stranger: Child) -> None:
+    assert not (mount.path / f"proc/{mount.daemon.pid}").exists()
+    threads = [tid for tid in os.listdir(f"/proc/{mount.daemon.pid}/task") if int(tid) != mount.daemon.pid]
+    assert not any((mount.path / "proc" / tid).exists() for tid in threads)
+    assert not (mount.path / "proc/2").exists()  # kthreadd, where the pid namespace shows it
+
+
+def test_a_stranger_that_has_ended_has_no_directory(mount: Mount) -> None:
+    child = Child(signal.pause)
+    directory = os.open(mount.path / f"proc/{child.pid}", os.O_RDONLY | os.O_DIRECTORY)
+    os.kill(child.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
+    try:
+        assert not (mount.path / f"proc/{child.pid}").exists()
+        with pytest.raises(OSError, match="No such file or directory"):
+            os.open("syscall", os.O_RDWR, dir_fd=directory)
+    finally:
+        os.close(directory)
+        child.close()
+
+
 def test_status_tells_who_the_process_is_and_what_it_did(mount: Mount, door: MountDoor) -> None:
     child = door.spawn(lambda: (door.ok("getpid"), door.call("msgget", 0x7FFFFF01), signal.pause()), uid=NOBODY)
     directory = mount.path / f"proc/{child.pid}"
-    wait_until(lambda: directory.exists() and fields(directory / "status")["Errors"] == "1", "two calls")
+    wait_until(lambda: fields(directory / "status")["Errors"] == "1", "two calls")
     status = fields(directory / "status")
     assert (status["Pid"], status["PPid"]) == (str(child.pid), str(os.getpid()))
     assert status["StartTime"] == start_time(child.pid)
