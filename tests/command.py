@@ -20,6 +20,8 @@ TIMEOUT_S = 60
 # nobody, who may nevertheless read everything: the interpreter may be in the home directory of root.
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 AS_NOBODY += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+#: What daemons are to keep there is root's.
+AS_NOBODY += ["env", "-u", "RUNTIME_DIRECTORY"]
 
 #: Gives nobody a device to open, whatever the mode of the machine's own; it is on a tmpfs that ends with the namespace.
 OPEN_DEVICE = """
