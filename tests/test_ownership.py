@@ -41,7 +41,7 @@ class Owning(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="synosfs-test-"))
         self.journal = Journal(str(self.directory / "journal"))
-        self.fifos = FifoRegistry()
+        self.fifos = FifoRegistry(self.journal)
         self.ownership = Ownership(Things(self.fifos), self.journal)
         self.processes = [Process(100 + place, 0) for place in range(3)]
         self.owners: dict[str, list[Process]] = {}
@@ -231,7 +231,7 @@ def test_what_is_missing_at_a_look_is_told_of_once_and_what_was_removed_here_is_
     ],
 )
 def test_a_path_names_an_object(path: str, thing: Thing) -> None:
-    assert Things(FifoRegistry()).named(path) == thing
+    assert Things(FifoRegistry(Journal())).named(path) == thing
 
 
 @pytest.mark.parametrize(
@@ -239,5 +239,5 @@ def test_a_path_names_an_object(path: str, thing: Thing) -> None:
 )
 def test_what_names_none_is_refused_with_the_forms_that_do(path: str) -> None:
     with pytest.raises(SynosError, match="names no object; as msgq/3") as refused:
-        Things(FifoRegistry()).named(path)
+        Things(FifoRegistry(Journal())).named(path)
     assert refused.value.errno == EINVAL

@@ -1,7 +1,7 @@
 """The FIFOs of ``pipes/``: names, owners and modes. Their data is the kernel's and never comes here.
 
 ``FifoRegistry`` owns the names. A ``Fifo`` is one node and lives on without a name while somebody has it open, as an
-unlinked file does. The rules are those of a sticky directory that everybody may write to (mkfifo(3), unlink(2)).
+unlinked file does. Names outlive a daemon that is killed; what was in a FIFO does not. The rules are those of a sticky directory that everybody may write to (mkfifo(3), unlink(2)).
 """
 
 import time
@@ -13,6 +13,7 @@ from errno import EDQUOT, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, EPERM
 from synosfs.errors import SynosError
 from synosfs.host.credentials import Credentials
 from synosfs.ipc.change import Change
+from synosfs.ipc.journal import Journal, KeptFifo
 
 #: The most names that one user may have here, as a disk quota.
 MOST_PER_USER = 16384
@@ -30,6 +31,7 @@ class Fifo:
     mode: int
     uid: int
     gid: int
+    made_ns: int = field(default_factory=time.time_ns)
     atime_ns: int = field(default_factory=time.time_ns)
     mtime_ns: int = field(default_factory=time.time_ns)
     ctime_ns: int = field(default_factory=time.time_ns)
@@ -47,9 +49,11 @@ class Fifo:
 class FifoRegistry:
     """The names of ``pipes/``. Used from the trio thread only."""
 
-    def __init__(self) -> None:
-        self._fifos: dict[str, Fifo] = {}
-        self._of_user: Counter[int] = Counter()
+    def __init__(self, journal: Journal) -> None:
+        """Those that ``journal`` has are there again."""
+        self._journal = journal
+        self._fifos = {kept.name: Fifo(kept.mode, kept.uid, kept.gid, kept.made_ns) for kept in journal.fifos()}
+        self._of_user = Counter(fifo.uid for fifo in self._fifos.values())
 
     def __iter__(self) -> Iterator[tuple[str, Fifo]]:
         return iter(list(self._fifos.items()))
@@ -65,14 +69,16 @@ class FifoRegistry:
         self._check_free(name)
         if self._of_user[uid] >= MOST_PER_USER:
             raise SynosError(EDQUOT, f"user {uid} has {MOST_PER_USER} FIFOs in pipes/ already; remove some")
-        fifo = self._fifos[name] = Fifo(mode & 0o7777, uid, gid)
+        fifo = Fifo(mode & 0o7777, uid, gid)
         self._of_user[uid] += 1
+        self._put(name, fifo)
         return fifo
 
     def remove(self, name: str, caller: Credentials) -> None:
         """unlink(2) in a sticky directory: EPERM for all but the owner and root; ENOENT."""
         fifo = self._owned(name, caller)
         del self._fifos[name]
+        self._journal.fifo_gone(name)
         self._forget_owner(fifo.uid)
 
     def rename(self, name: str, new_name: str, caller: Credentials) -> None:
@@ -83,8 +89,10 @@ class FifoRegistry:
         if new_name in self._fifos:
             self.remove(new_name, caller)
         self._check_free(new_name)
-        self._fifos[new_name] = self._fifos.pop(name)
+        del self._fifos[name]
         fifo.ctime_ns = time.time_ns()
+        self._put(new_name, fifo)
+        self._journal.fifo_gone(name)
 
     def name_of(self, fifo: Fifo) -> str | None:
         """The FIFO's name, if it still has one."""
@@ -101,6 +109,11 @@ class FifoRegistry:
             self._forget_owner(fifo.uid)
             self._of_user[change.uid] += 1
         fifo.apply(change)
+        self._put(name, fifo)
+
+    def _put(self, name: str, fifo: Fifo) -> None:
+        self._fifos[name] = fifo
+        self._journal.fifo(KeptFifo(name, fifo.mode, fifo.uid, fifo.gid, fifo.made_ns))
 
     def _owned(self, name: str, caller: Credentials) -> Fifo:
         fifo = self._found(name)

@@ -1,4 +1,5 @@
-"""What must outlive a killed daemon: who owns what, what was about to be made for whom, and what was removed.
+"""What must outlive a killed daemon: who owns what, what was about to be made for whom, what was removed, and the names
+of FIFOs, which the host does not have.
 
 An SQLite database in the daemon's runtime directory, which is in memory and the daemon's alone. Each change is one
 transaction, so after SIGKILL at any point all of it is there or nothing: an *intent* stands before an owned object is
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS intent (
 CREATE TABLE IF NOT EXISTS owner (
     kind TEXT, name, mark TEXT, pid INTEGER, start_time INTEGER, uid INTEGER, gid INTEGER, capabilities INTEGER,
     PRIMARY KEY (kind, name, pid, start_time)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fifo (name PRIMARY KEY, mode INTEGER, uid INTEGER, gid INTEGER, made_ns INTEGER);
 CREATE TABLE IF NOT EXISTS removal (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, kind TEXT, name, key INTEGER, owner INTEGER, why TEXT,
     pid INTEGER, uid INTEGER, program TEXT);
@@ -77,6 +79,16 @@ class Removal(NamedTuple):
     pid: int
     uid: int
     program: str
+
+
+class KeptFifo(NamedTuple):
+    """A FIFO of ``pipes/``: permission bits, owner, and when it was made, in nanoseconds since the epoch."""
+
+    name: str
+    mode: int
+    uid: int
+    gid: int
+    made_ns: int
 
 
 class Journal:
@@ -152,6 +164,17 @@ class Journal:
             self._execute(f"DELETE FROM removal WHERE id IN ({oldest})")
             self._removals = MOST_REMOVALS
 
+    def fifo(self, fifo: KeptFifo) -> None:
+        """A name of ``pipes/`` leads to this one."""
+        self._execute("INSERT OR REPLACE INTO fifo VALUES (?, ?, ?, ?, ?)", fifo)
+
+    def fifo_gone(self, name: str) -> None:
+        self._execute("DELETE FROM fifo WHERE name = ?", (name,))
+
+    def fifos(self) -> list[KeptFifo]:
+        """Those of a daemon that was killed: with one that ends by itself, its FIFOs end too."""
+        return [KeptFifo(*row) for row in self._select("SELECT * FROM fifo")]
+
     def owners(self) -> list[Owner]:
         """As they were when the daemon before this one ended."""
         return [Owner(*row) for row in self._select("SELECT * FROM owner")]
@@ -166,6 +189,8 @@ class Journal:
             yield Removal(*row)
 
     def close(self) -> None:
+        self._execute("DELETE FROM owner WHERE kind = ?", ("fifo",))
+        self._execute("DELETE FROM fifo")
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()
@@ -190,8 +215,11 @@ class Journal:
             return []
 
     def _fail(self, error: Exception) -> None:
-        log.warning("no journal is kept, so a killed daemon forgets owners and removals: %s", error)
-        self.close()
+        log.warning("no journal is kept, so a killed daemon forgets owners, removals and FIFOs: %s", error)
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
 
 
 def _stored(value: object) -> object:

@@ -42,8 +42,8 @@ class IPCManager:
         self._set_at_once: dict[int, tuple[int, int]] = {}
         self._times_set = 0
         self.undo = UndoLedger()
-        self.fifos = FifoRegistry()
         self.journal = journal or Journal()
+        self.fifos = FifoRegistry(self.journal)
         self.things = Things(self.fifos)
         self.ownership = Ownership(self.things, self.journal)
         self.removals = Removals(self.journal)

@@ -135,7 +135,7 @@ class Things:
         fifo = self._fifos.find(str(name))
         if fifo is None:
             raise SynosError(ENOENT, f"no FIFO {name} in pipes/")
-        return Seen(0, fifo.uid, frozenset((fifo.uid,)), str(id(fifo)))
+        return Seen(0, fifo.uid, frozenset((fifo.uid,)), str(fifo.made_ns))
 
 
 #: System V's and POSIX's kinds by the directory that holds them.

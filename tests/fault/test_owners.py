@@ -248,6 +248,34 @@ def test_owners_and_removals_outlive_the_daemon(own_mount: Mount, gate: MountDoo
     os.close(told), os.close(tell)
 
 
+def test_fifos_outlive_the_daemon_that_is_killed_and_no_other(own_mount: Mount) -> None:
+    def own() -> None:
+        assert request(own_mount, "mkfifo gone 0600 IPC_EPHEMERAL") == "0"
+        os.write(tell, b"1")
+        signal.pause()
+
+    told, tell = os.pipe()
+    pipes = own_mount.path / "pipes"
+    os.mkfifo(pipes / "jobs", 0o640)
+    os.mkfifo(os.fsencode(pipes) + b"/\xff")
+    os.rename(pipes / "jobs", pipes / "work")
+    os.chown(pipes / "work", 65534, 65534)
+    owner = Child(own)
+    os.read(told, 1)
+    before = {name: os.stat(os.path.join(os.fsencode(pipes), name)) for name in os.listdir(os.fsencode(pipes))}
+    own_mount.kill()
+    owner.kill()
+    own_mount.start()
+    assert {b"work", b"\xff"} <= before.keys()
+    assert sorted(os.listdir(os.fsencode(pipes))) == sorted(before.keys() - {b"gone"})
+    after = os.stat(pipes / "work")
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before[b"work"].st_mode, 65534, 65534)
+    own_mount.stop()
+    own_mount.start()
+    assert sorted(os.listdir(pipes)) == ["ctl", "removed"]
+    os.close(told), os.close(tell)
+
+
 def test_without_a_place_for_a_journal_there_is_all_else(nothing_left: None) -> None:
     with mounted() as mount:
         mount.stop()
