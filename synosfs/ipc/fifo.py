@@ -1,7 +1,8 @@
 """The FIFOs of ``pipes/``: names, owners and modes. Their data is the kernel's and never comes here.
 
 ``FifoRegistry`` owns the names. A ``Fifo`` is one node and lives on without a name while somebody has it open, as an
-unlinked file does. Names outlive a daemon that is killed; what was in a FIFO does not. The rules are those of a sticky directory that everybody may write to (mkfifo(3), unlink(2)).
+unlinked file does. Names outlive a daemon that is killed; what was in a FIFO does not. The rules are those of a sticky
+directory that everybody may write to (mkfifo(3), unlink(2)).
 """
 
 import time
