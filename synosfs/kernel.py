@@ -61,6 +61,7 @@ class Kernel:
         """Answer all who are blocked, and let go of every process."""
         self.watches.close()
         await self.parking.close()
+        self.processes.at_exit.remove(self._owner_ended)  # they live on, and so does what they own
         self.processes.close()
         self.ipc.journal.close()
 
@@ -85,12 +86,12 @@ class Kernel:
         await self._remove(gone)
 
     def _owner_ended(self, process: Process) -> Iterable[None]:
-        left = self.ipc.ownership.ended(process)
-        if left:
+        if self.ipc.ownership.of(process):
+            left = self.ipc.ownership.ended(process)
             trio.lowlevel.spawn_system_task(self._remove, left, name="what has no owner any more")
         return ()
 
-    async def _remove(self, left: list[Left]) -> None:
+    async def _remove(self, left: Iterable[Left]) -> None:
         """Remove what has lost its last owner, with that owner's rights."""
         slices = Slices(Line())
         for one in left:
