@@ -1,7 +1,8 @@
 """``proc/<pid>/ctl``: what there is to command of one process, and the words for it.
 
-A word stands for a call of that process (``close``, ``shmdt``, ``interrupt``), so it is for who may act for it, and all
-that the call checks and says holds here. Opening it for writing makes a process take part, as its ``syscall`` does.
+A word stands for a call of that process (``close``, ``shmdt``, ``disown``, ``interrupt``), so it is for who may act for
+it, and all that the call checks and says holds here. Opening it for writing makes a process take part, as its
+``syscall`` does.
 """
 
 import stat
@@ -30,6 +31,10 @@ def _detach(address: int) -> Request:
     return Request("shmdt", [address])
 
 
+def _disown(object: str) -> Request:
+    return Request("disown", [object])
+
+
 def _end(tid: int, number: int) -> Request:
     return Request("interrupt", [tid, number])
 
@@ -39,6 +44,7 @@ _COMMANDS = {
     for command in (
         row(None, "close", _close, "fd:int", help="close a descriptor of its"),
         row(None, "detach", _detach, "address:address", help="detach a segment"),
+        row(None, "disown", _disown, "object:object", help="an object of its stays when it ends"),
         row(None, "end", _end, "tid:waiting_thread errno:errno=EINTR", help="end a waiting call, or all"),
     )
 }
@@ -77,5 +83,7 @@ class ProcessCtl(Node):
                 f"{attachment.address:#x}",
                 f"segment {attachment.memory.shmid}, {attachment.memory.size} bytes",
             )
+        for thing in self.kernel.ipc.ownership.of(process):
+            yield "disown", word(str(thing)), "goes with its last owner"
         for parked in self.kernel.parking.of(process):
             yield "end", parked.caller.tid, parked.what
