@@ -1,14 +1,16 @@
 """Control files: reading gives a table of the objects, writing runs command words.
 
 A command is a row of a table, with parameters as the system calls have them, and is carried out as the system call
-that it stands for: same rights, same errno, same statistics. Its reply is read where a system call's is: on the same
-descriptor, or with ``cat /mnt/synos/syscall``. A wrong word or argument is EINVAL, and the message echoes the line.
+that it stands for: same rights, same errno, same statistics. One that takes several calls is a ``Work``, a request of
+its own, and ends as a call that waits does. Its reply is read where a system call's is: on the same descriptor, or with
+``cat /mnt/synos/syscall``. A wrong word or argument is EINVAL, and the message echoes the line.
 """
 
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from errno import EINVAL
+from functools import partial
 
 from synosfs.errors import SynosError, excerpt
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
@@ -17,11 +19,16 @@ from synosfs.fs.tables import table
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.slices import Slices
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.codecs import Record
 from synosfs.syscall_gate.converters import suggestion
-from synosfs.syscall_gate.record import Request
+from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import Row, bind
 
 Table = Callable[[Who], Iterable[tuple[object, ...]]]
+
+#: What a command word stands for that makes several system calls, as this caller: the reply to all of it.
+Work = Callable[[Caller], Awaitable[Reply]]
 
 
 @dataclass(frozen=True)
@@ -48,23 +55,48 @@ class CtlFile(Node):
             slices = Slices(self.kernel.accounts.of(who.uid).line)
             return Snapshot(await table(self.header, self.rows(who), slices))
         caller = open_caller(self.kernel, who, flags, inode)
-        return Session(self.kernel, caller, readable=reads(flags), translate=self._translate)
+        return _CommandSession(self, caller, readable=reads(flags))
 
     async def change(self, change: Change, who: Who) -> None:
         await super().change(replace(change, size=None), who)
 
-    def _translate(self, request: Request) -> Request:
-        """The system call that a command word stands for."""
+    def meaning(self, request: Request) -> tuple[Request | Work, float | None]:
+        """What a command word stands for, and its time-out in seconds. EINVAL."""
         row = self.commands.get(str(request.call))
         if row is None:
             near = suggestion(str(request.call), self.commands) or f"; the words are {', '.join(self.commands)}"
             raise SynosError(EINVAL, f"{_echo(request)}: no such command{near}")
         try:
-            values, _ = bind(row, request)
+            values, timeout = bind(row, request)
+            return row.handler(*values), timeout
         except SynosError as error:
             raise SynosError(error.errno, f"{_echo(request)}: {error.message}") from None
-        translated: Request = row.handler(*values)
-        return translated
+
+
+class _CommandSession(Session):
+    """A session of command words."""
+
+    def __init__(self, file: CtlFile, caller: Caller, *, readable: bool) -> None:
+        super().__init__(file.kernel, caller, readable=readable, translate=self._translate)
+        self._file = file
+
+    async def _answer(self, record: Record) -> list[Reply]:
+        if record.error is None and len(record.requests) == 1:
+            try:
+                meaning, timeout = self._file.meaning(record.requests[0])
+            except SynosError:
+                meaning = None  # which is answered as all other errors are
+            if meaning is not None and not isinstance(meaning, Request):
+                what = _echo(record.requests[0])
+                return [await self._dispatcher.work(self._caller, what, partial(meaning, self._caller), timeout)]
+        return await super()._answer(record)
+
+    def _translate(self, request: Request) -> Request:
+        """The system call that a command word stands for."""
+        meaning, _ = self._file.meaning(request)
+        if isinstance(meaning, Request):
+            return meaning
+        raise SynosError(EINVAL, f"{_echo(request)}: it makes calls of its own, and stands in no batch: send it alone")
 
 
 def _echo(request: Request) -> str:
