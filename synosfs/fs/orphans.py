@@ -86,8 +86,8 @@ class Kind:
 
 
 class Inside(NamedTuple):
-    """What some semaphores tell: the pids that operated on them (0: of one that has none in the daemon's pid namespace),
-    how many wait, and whether any is as new, for all that can be seen.
+    """What some semaphores tell: the pids that operated on them (0: of a process that has none in the daemon's pid
+    namespace), how many wait, and whether any is as new, for all that can be seen.
     """
 
     pids: frozenset[int]
@@ -127,7 +127,9 @@ class _Hearing:
         """The verdict on the object of this status. It pauses for a large set alone. EINVAL, EIDRM: it is gone."""
         kind, books = self._kind, self._kernel.ipc
         account = kind.account(books, status)
-        uses, waiting, doubts = account.uses, None, ()
+        uses = account.uses
+        waiting: int | None = None
+        doubts: tuple[str, ...] = ()
         if self._waiters is not None:
             waiting, doubts = _waiting(self._waiters, account.number, status)
         elif kind.inside is not None:
@@ -183,9 +185,8 @@ def _waiting(waiters: Waiters, number: int, status: Status) -> tuple[int, tuple[
 def owners(kernel: Kernel, family: str, number: int) -> tuple[str, ...]:
     """The processes that an object is to go with, in words."""
     ownership = getattr(kernel, "ownership", None)
-    return (
-        () if ownership is None else tuple(named(each.pid, each.program) for each in ownership.owners(family, number))
-    )
+    found = [] if ownership is None else ownership.owners(family, number)
+    return tuple(named(owner.pid, owner.program) for owner in found)
 
 
 # --- orphans ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Whether anybody still has a use for a System V object: a judgement of evidence that others have gathered.
 
 Pure: evidence in, verdict and words out. The host keeps the pids of an object's last users (and of a segment's maker)
-and the second of each deed. A process that started after the deed cannot be the one that the pid meant (``Fate.ANOTHER``).
+and the second of each deed. A process that started after the deed cannot be the one that the pid meant
+(``Fate.ANOTHER``).
 
 An object is an orphan only where everything speaks for it: each user that is known is dead, nobody is attached, nobody
 waits, and nothing is left in doubt. The host does not keep who made a queue or a set, so one that nobody has used yet
@@ -15,6 +16,8 @@ from typing import NamedTuple
 
 
 class Verdict(Enum):
+    """Whether an object may go, by the words that users read. ``OWNED``: it goes with its owners, and not before."""
+
     IN_USE = "in-use"
     OWNED = "owned"
     ORPHAN = "orphan"
@@ -22,10 +25,10 @@ class Verdict(Enum):
 
 
 class Deed(Enum):
-    """What somebody did to an object, by the words for it, and those for that nobody ever did."""
+    """What somebody did to an object: the words for it, and those for that nobody ever did ('': others say so)."""
 
-    MADE = "made by", "its maker is not recorded"
-    ATTACHED = "attached or detached last by", "never attached"
+    MADE = "made by", ""
+    ATTACHED = "attached or detached last by", ""
     SENT = "sent to last by", "never sent to"
     RECEIVED = "received from last by", "never received from"
     OPERATED = "operated on last by", "never operated on"
@@ -118,7 +121,8 @@ def started_later(started: float, second: int) -> bool:
 def judge(evidence: Evidence) -> Judgement:
     """The verdict. In doubt an object is not an orphan."""
     fates = [fate(witness) for witness in evidence.witnesses]
-    return Judgement(_verdict(evidence, fates), _words(evidence, fates))
+    verdict = _verdict(evidence, fates)
+    return Judgement(verdict, _words(verdict, evidence, fates))
 
 
 def _verdict(evidence: Evidence, fates: list[Fate]) -> Verdict:
@@ -132,7 +136,7 @@ def _verdict(evidence: Evidence, fates: list[Fate]) -> Verdict:
     return Verdict.ORPHAN
 
 
-def _words(evidence: Evidence, fates: list[Fate]) -> str:
+def _words(verdict: Verdict, evidence: Evidence, fates: list[Fate]) -> str:
     told = [f"owned by {owner}" for owner in evidence.owners]
     if evidence.attached:
         told.append(f"attached {_times(evidence.attached)}")
@@ -141,11 +145,13 @@ def _words(evidence: Evidence, fates: list[Fate]) -> str:
     told += _users(zip(evidence.witnesses, fates, strict=True))
     if evidence.attached == 0:
         told.append("not attached")
-    if evidence.waiting == 0 and not evidence.doubts:
+    if verdict is Verdict.UNKNOWN:
+        told += evidence.doubts
+        if fates and all(each is Fate.NEVER for each in fates):
+            told.append("the host does not keep who made it")
+    elif evidence.waiting == 0:
         told.append("nobody waits")
-    if fates and all(each is Fate.NEVER for each in fates):
-        told.append("the host does not keep who made it")
-    return "; ".join([*told, *evidence.doubts])
+    return "; ".join(filter(None, told))
 
 
 def _users(witnesses: Iterable[tuple[Witness, Fate]]) -> list[str]:

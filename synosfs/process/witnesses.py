@@ -1,4 +1,4 @@
-"""Which processes there are, as far as they tell who uses an object: who has a pid now, who had it, who waits in a queue.
+"""Which processes there are, as far as they tell who uses an object: who has a pid now, who had it, who waits.
 
 ``Witnesses`` lives as long as the mount: it remembers the programs of processes that it has seen, by pid and start, and
 how the host's clock has been set meanwhile. A ``Look`` is one look at many objects, and asks for each pid once.
@@ -10,6 +10,7 @@ those that may sleep in a queue are asked what they sleep in, in a thread, which
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 import trio
@@ -59,7 +60,7 @@ class Witnesses:
         return Look(self, names)
 
     def remember(self, pid: int, start_time: int, program: str) -> None:
-        """This process runs, or ran, ``program``; it started ``start_time`` ticks after boot."""
+        """A process runs, or ran, ``program``; it started ``start_time`` ticks after boot."""
         self._programs[pid] = self.started(start_time), program
         if len(self._programs) > _MOST:
             self._programs = dict(list(self._programs.items())[_MOST // 2 :])
@@ -76,11 +77,12 @@ class Witnesses:
     async def waiters(self, slices: Slices) -> Waiters:
         """Walk over all processes: who sleeps in msgsnd or msgrcv."""
         maybe: list[tuple[int, int]] = []
-        for pid in procfs.processes():
-            try:
+        everybody = set(procfs.processes())
+        if self.see_all:
+            everybody.discard(1)  # init, which may be kept from all eyes, and waits in no queue
+        for pid in everybody:
+            with suppress(OSError):  # it has ended
                 maybe += [(pid, tid) for tid in procfs.threads(pid) if _may_wait(procfs.wait_channel(tid))]
-            except OSError:
-                pass  # it has ended
             await slices.pause()
         return await self._asked_for(maybe) if maybe else Waiters(Counter(), frozenset(), False)
 
@@ -151,10 +153,8 @@ def _ask_blocking(threads: list[tuple[int, int]], queues: "Counter[int]", unseen
 
 
 def _note_owner(pid: int, unseen: set[int]) -> None:
-    try:
+    with suppress(OSError):  # it has ended
         unseen.add(procfs.owner(pid))
-    except OSError:
-        pass  # it has ended
 
 
 def _clock_offset() -> float:

@@ -150,8 +150,8 @@ class SyscallDispatcher:
     async def work(
         self, caller: Caller, what: str, work: Callable[[], Awaitable[Reply]], timeout: float | None
     ) -> Reply:
-        """Answer what makes calls of its own, each of which comes by here: it is parked for as long as it takes, so that
-        it can be ended as a call that waits.
+        """Answer what makes calls of its own, each of which comes by here. It is parked for as long as it takes, and so
+        can be ended as a call that waits.
         """
         try:
             with self.parking.parked(caller, what) as parked:
