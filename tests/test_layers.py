@@ -72,7 +72,7 @@ ROOMS = {
     "fs.interrupts": room("slices errors syscall_gate mountpoint host.procfs", "os time trio"),
     "fs.proc": room("slices errors ipc process kernel host.credentials host.procfs", "time"),
     "fs.orphans": room(
-        "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.users", "time trio"
+        "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.users", "trio"
     ),
     "fs.entries": room("process.accounts", "time pyfuse3"),
     "fs.boundary": room("errors kernel", "pyfuse3"),

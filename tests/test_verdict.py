@@ -84,7 +84,7 @@ def test_an_orphan_has_users_who_are_all_known_and_dead_and_nothing_speaks_again
     if judge(evidence).verdict is Verdict.ORPHAN:
         assert {Fate.DEAD, Fate.ANOTHER} & {*fates}
         assert not {Fate.ALIVE, Fate.OUTSIDE} & {*fates}
-        assert not (evidence.attached or evidence.waiting or evidence.owners or evidence.doubts)
+        assert not any((evidence.attached, evidence.waiting, evidence.owners, evidence.doubts))
 
 
 @given(evidences, witnesses)

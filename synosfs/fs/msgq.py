@@ -14,7 +14,7 @@ from errno import EAGAIN, EINVAL, ENOMSG
 from functools import partial
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.fs import orphans, posix_mq, sysv
+from synosfs.fs import orphans, posix_mq, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import (
     Attributes,
@@ -32,9 +32,7 @@ from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import sysv_msg
 from synosfs.ipc.change import Change
-from synosfs.ipc.manager import IPCManager
 from synosfs.ipc.sysv_msg import Message, MessageQueue, QueueStatus
-from synosfs.ipc.verdict import Deed, Use
 from synosfs.kernel import Kernel
 from synosfs.slices import Line, Slices
 from synosfs.syscall_gate.caller import Caller
@@ -182,23 +180,6 @@ _QUEUES = sysv.Family(
     control=_control,
 )
 
-
-def _account(books: IPCManager, status: QueueStatus) -> orphans.Account:
-    true = books.with_true_pids(status)
-    uses = (Use(Deed.SENT, true.lspid, true.stime), Use(Deed.RECEIVED, true.lrpid, true.rtime))
-    return orphans.Account(true.msqid, true.cbytes, uses, max(true.stime, true.rtime, true.ctime))
-
-
-_KIND = orphans.Kind(
-    family=_QUEUES,
-    noun="queue",
-    columns=("msqid", "cbytes"),
-    listing=sysv_msg.listing,
-    account=_account,
-    waits_unseen=True,
-    is_empty=lambda status: not status.qnum,
-)
-
 # --- msgq/ctl --------------------------------------------------------------------------------------------------------
 
 _HEADER = (
@@ -239,11 +220,11 @@ def directory(kernel: Kernel) -> Directory:
     def status(msqid: int) -> QueueStatus:
         return kernel.ipc.with_true_pids(MessageQueue(msqid).status_any())
 
-    commands = _COMMANDS | {"reap": _KIND.command(kernel)}
+    commands = _COMMANDS | {"reap": orphans.command(kernel, uses.QUEUES)}
     return Directory(
         {
             "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(_HEADER, _QUEUES, status), commands),
-            "orphans": orphans.OrphansFile(kernel, _KIND),
+            "orphans": orphans.OrphansFile(kernel, uses.QUEUES),
             "sysv": sysv.ById(kernel, _QUEUES),
             "key": sysv.ByKey(kernel, _QUEUES),
             "posix": posix_mq.directory(kernel),

@@ -7,12 +7,12 @@ dies; an operation with flags has these alone (``0:-1:0`` is for good). A file m
 semaphore with the value 0, as semget(2) makes it; ``create`` in ``ctl`` makes others.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL
 
 from synosfs.errors import SynosError
-from synosfs.fs import orphans, posix_sem, sysv
+from synosfs.fs import orphans, posix_sem, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.lines import LineHandle
 from synosfs.fs.node import Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
@@ -21,9 +21,7 @@ from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import sysv_sem
 from synosfs.ipc.change import Change
-from synosfs.ipc.manager import IPCManager
 from synosfs.ipc.sysv_sem import SemaphoreSet, SetStatus
-from synosfs.ipc.verdict import Deed, Use
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.converters import BadArgument
@@ -148,40 +146,6 @@ _SETS = sysv.Family(
     control=_control,
 )
 
-
-def _account(_books: IPCManager, status: SetStatus) -> orphans.Account:
-    used = (Use(Deed.OPERATED, 0, status.otime),)
-    return orphans.Account(status.semid, status.nsems, used, max(status.otime, status.ctime))
-
-
-def _inside(books: IPCManager, status: SetStatus) -> Iterator[orphans.Inside]:
-    """What the semaphores of a set tell. One that has a value and no pid was used from outside. EACCES."""
-    semid, semaphores = status.semid, SemaphoreSet(status.semid)
-    values: list[int] = []
-    for first in range(0, status.nsems, orphans.PIECE):
-        nums = range(first, min(first + orphans.PIECE, status.nsems))
-        pids = semaphores.figures(nums, abi.GETPID)
-        waiting = sum(semaphores.figures(nums, abi.GETNCNT)) + sum(semaphores.figures(nums, abi.GETZCNT))
-        if 0 in pids and not values:
-            values = semaphores.values(status.nsems)
-        unused = [not pid and not values[num] for num, pid in zip(nums, pids, strict=True)]
-        found = {
-            books.semaphore_pid(semid, num, pid)
-            for num, pid, never in zip(nums, pids, unused, strict=True)
-            if not never
-        }
-        yield orphans.Inside(frozenset(found), waiting, any(unused))
-
-
-_KIND = orphans.Kind(
-    family=_SETS,
-    noun="set",
-    columns=("semid", "nsems"),
-    listing=sysv_sem.listing,
-    account=_account,
-    inside=_inside,
-)
-
 # --- sem/ctl ---------------------------------------------------------------------------------------------------------
 
 _HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid")
@@ -228,11 +192,11 @@ def directory(kernel: Kernel) -> Directory:
     def status(semid: int) -> SetStatus:
         return SemaphoreSet(semid).status_any()
 
-    commands = _COMMANDS | {"reap": _KIND.command(kernel)}
+    commands = _COMMANDS | {"reap": orphans.command(kernel, uses.SETS)}
     return Directory(
         {
             "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(_HEADER, _SETS, status), commands),
-            "orphans": orphans.OrphansFile(kernel, _KIND),
+            "orphans": orphans.OrphansFile(kernel, uses.SETS),
             "sysv": sysv.ById(kernel, _SETS),
             "key": sysv.ByKey(kernel, _SETS),
             "posix": posix_sem.directory(kernel),

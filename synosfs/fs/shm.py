@@ -20,7 +20,7 @@ from errno import EIDRM, EINVAL, ENOENT, ENOSPC
 from functools import partial
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.fs import orphans, sysv
+from synosfs.fs import orphans, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.memory import apart, copied
 from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
@@ -29,9 +29,7 @@ from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import sysv_shm
 from synosfs.ipc.change import Change
-from synosfs.ipc.manager import IPCManager
 from synosfs.ipc.sysv_shm import Segment, SegmentStatus
-from synosfs.ipc.verdict import Deed, Use
 from synosfs.kernel import Kernel
 from synosfs.process.address_space import AddressSpace
 from synosfs.syscall_gate.caller import Caller
@@ -340,23 +338,6 @@ _SEGMENTS = sysv.Family(
     control=_control,
 )
 
-
-def _account(books: IPCManager, status: SegmentStatus) -> orphans.Account:
-    true = books.segment_with_true_pids(status)
-    used = max(true.atime, true.dtime)
-    # When it was made is not kept: it was not after its last change.
-    uses = (Use(Deed.MADE, true.cpid, true.ctime), Use(Deed.ATTACHED, true.lpid, used))
-    return orphans.Account(true.shmid, true.segsz, uses, max(used, true.ctime), true.nattch)
-
-
-_KIND = orphans.Kind(
-    family=_SEGMENTS,
-    noun="segment",
-    columns=("shmid", "segsz"),
-    listing=lambda: (listed.status for listed in sysv_shm.listing()),
-    account=_account,
-)
-
 _HEADER = (
     *("key", "shmid", "uid", "gid", "perms", "segsz", "nattch", "status"),
     *("cpid", "lpid", "atime", "dtime", "ctime", "cuid", "cgid", "rss", "swap"),
@@ -404,11 +385,11 @@ _COMMANDS = {
 
 def directory(kernel: Kernel) -> Directory:
     """``shm/``."""
-    commands = _COMMANDS | {"reap": _KIND.command(kernel)}
+    commands = _COMMANDS | {"reap": orphans.command(kernel, uses.SEGMENTS)}
     return Directory(
         {
             "ctl": CtlFile(kernel, _HEADER, lambda _who: _rows(kernel), commands),
-            "orphans": orphans.OrphansFile(kernel, _KIND),
+            "orphans": orphans.OrphansFile(kernel, uses.SEGMENTS),
             "posix": Link("/dev/shm"),
             "sysv": sysv.ById(kernel, _SEGMENTS),
             "key": SegmentsByKey(kernel, _SEGMENTS, NewSegments()),
