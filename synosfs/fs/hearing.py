@@ -8,8 +8,8 @@ processes keep to themselves as a number (how many wait in a queue).
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import EACCES, EPERM
 from typing import Any, NamedTuple
 
@@ -18,10 +18,13 @@ from synosfs.fs.sysv import Status
 from synosfs.fs.uses import ALL, PIECE, Account, Inside, Kind
 from synosfs.host import rights
 from synosfs.host.credentials import Credentials
-from synosfs.ipc.verdict import Deed, Evidence, Judgement, Use, Verdict, judge, named
+from synosfs.ipc.verdict import Deed, Evidence, Judgement, Use, Verdict, judge, named, verdict
 from synosfs.kernel import Kernel
 from synosfs.process.witnesses import Waiters
 from synosfs.slices import Slices
+
+#: So many times as long as finding out who waits and what belongs together took, that is good for.
+_SHARE = 4
 
 #: Keys so far apart may be those of one program.
 _BESIDE = 4
@@ -51,23 +54,24 @@ class Hearing:
         self._look = kernel.witnesses.look(names=kernel.shows_processes(credentials))
         self._waiters: Waiters | None = None
         self._relatives: _Relatives | None = None
-        self._asked = 0.0
+        #: When that was found out, and how long it took.
+        self._asked = self._took = 0.0
 
     async def prepare(self, *, newer_than_s: float = float("inf")) -> None:
-        """Find out anew what was found out longer ago than that, if it is needed."""
-        now = time.monotonic()
-        if now - self._asked > newer_than_s:
+        """Find out anew what was found out longer ago than that, if it is needed; where that takes long, less often."""
+        if time.monotonic() - self._asked > max(newer_than_s, _SHARE * self._took):
             self._waiters = self._relatives = None
-            self._asked = now
+            self._took = 0.0
         if self._kind.waits_unseen and self._waiters is None:
-            self._waiters = await self._kernel.witnesses.waiters(self.slices)
+            with self._timed():
+                self._waiters = await self._kernel.witnesses.waiters(self.slices)
 
     async def case(self, status: Status) -> Case:
         """The verdict on the object of this status. EINVAL, EIDRM: it is gone."""
         account, evidence = await self._evidence(self._kind, status)
         judgement = judge(evidence)
         if judgement.verdict is Verdict.ORPHAN and status.key:
-            relative = await self._relative_in_use(status, account)
+            relative = await self._relative_in_use(status)
             if relative:
                 doubt = f"its key is beside that of {relative}, which is in use: they may belong together"
                 judgement = judge(evidence._replace(doubts=(doubt,)))
@@ -115,61 +119,55 @@ class Hearing:
         doubtful = found and untouched and not self._kernel.witnesses.see_all
         return found or account.uses, waiting, doubts if doubtful else ()
 
-    async def _relative_in_use(self, status: Status, account: Account) -> str:
+    async def _relative_in_use(self, status: Status) -> str:
         """An object that may belong to the same program and is in use, in words; '' when there is none. Programs make
         several together and may use some seldom: fakeroot's server never operates on its set.
         """
         if self._relatives is None:
-            self._relatives = _Relatives()
-            for kind in ALL:
-                for listed in kind.listing():
-                    self._relatives.add(kind, listed)
-                    await self.slices.pause()
-        for relative in self._relatives.of(self._kind, status):
-            if relative.in_use is None:
-                try:
-                    _, evidence = await self._evidence(relative.kind, relative.status)
-                    relative.in_use = judge(evidence).verdict in (Verdict.IN_USE, Verdict.OWNED)
-                except SynosError:
-                    relative.in_use = False  # it is gone
-            if relative.in_use:
-                return f"{relative.kind.noun} {relative.status[0]}"
-        return ""
+            with self._timed():
+                relatives = _Relatives()
+                for kind in ALL:
+                    for listed in kind.listing():
+                        if listed.key and await self._is_in_use(kind, listed):
+                            relatives.add(kind, listed)
+                        await self.slices.pause()
+                self._relatives = relatives
+        return self._relatives.of(status)
 
+    async def _is_in_use(self, kind: Kind, status: Status) -> bool:
+        try:
+            _, evidence = await self._evidence(kind, status)
+        except SynosError:
+            return False  # it is gone
+        return verdict(evidence) in (Verdict.IN_USE, Verdict.OWNED)
 
-class _Relative:
-    """An object that has a key. ``in_use``: None, until somebody asks."""
-
-    __slots__ = ("in_use", "kind", "status")
-
-    def __init__(self, kind: Kind, status: Any) -> None:
-        self.kind = kind
-        self.status = status
-        self.in_use: bool | None = None
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._asked = time.monotonic()
+        self._took += self._asked - began
 
 
 class _Relatives:
-    """Which objects may belong together: made by one user, with keys beside each other, or of one file."""
+    """The objects that have a key and are in use, by who made them. One program's keys are beside each other, or of one
+    file.
+    """
 
     def __init__(self) -> None:
-        self._by_key: defaultdict[tuple[int, int], list[_Relative]] = defaultdict(list)
-        self._by_file: defaultdict[tuple[int, int], list[_Relative]] = defaultdict(list)
+        self._by_key: dict[tuple[int, int], str] = {}
+        self._by_file: dict[tuple[int, int], str] = {}
 
-    def add(self, kind: Kind, status: Status) -> None:
-        if status.key:
-            relative = _Relative(kind, status)
-            self._by_key[status.cuid, status.key].append(relative)
-            self._by_file[status.cuid, status.key & _OF_FILE].append(relative)
+    def add(self, kind: Kind, status: Any) -> None:
+        named = f"{kind.noun} {status[0]}"
+        for key in range(status.key - _BESIDE, status.key + _BESIDE + 1):
+            self._by_key[status.cuid, key] = named
+        self._by_file[status.cuid, status.key & _OF_FILE] = named
 
-    def of(self, kind: Kind, status: Any) -> Iterator[_Relative]:
-        """All but itself."""
-        keys = range(status.key - _BESIDE, status.key + _BESIDE + 1)
-        beside = (self._by_key.get((status.cuid, key), ()) for key in keys)
-        of_file = self._by_file.get((status.cuid, status.key & _OF_FILE), ())
-        for relatives in (*beside, of_file):
-            for relative in relatives:
-                if relative.kind is not kind or relative.status[0] != status[0]:
-                    yield relative
+    def of(self, status: Status) -> str:
+        """One of them that may belong to the same program."""
+        by_file = self._by_file.get((status.cuid, status.key & _OF_FILE), "")
+        return by_file or self._by_key.get((status.cuid, status.key), "")
 
 
 def _waiting(waiters: Waiters, number: int, status: Status) -> tuple[int, tuple[str, ...]]:

@@ -225,20 +225,28 @@ def inode_in_use(tid: int) -> int | None:
 # --- every process ---------------------------------------------------------------------------------------------------
 
 
-def processes() -> list[int]:
-    """Every process of the daemon's pid namespace, as far as /proc shows it."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+def processes() -> Iterator[int]:
+    """Every process of the daemon's pid namespace that /proc shows, as they are taken."""
+    return _numbers("/proc")
 
 
-def threads(pid: int) -> list[int]:
-    """The threads of a process."""
+def threads(pid: int) -> Iterator[int]:
+    """The threads of a process, as they are taken."""
     try:
         # So many more links has the directory (fs/proc/base.c, proc_task_getattr): half of what listing one takes.
         if os.stat(f"/proc/{pid}/task").st_nlink == 3:
-            return [pid]
-        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
-    except (FileNotFoundError, NotADirectoryError):
+            return iter((pid,))
+        return _numbers(f"/proc/{pid}/task")
+    except FileNotFoundError:
         raise ProcessLookupError(pid) from None
+
+
+def _numbers(directory: str) -> Iterator[int]:
+    """The entries that are numbers, of which there may be tens of thousands."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.isdecimal():
+                yield int(entry.name)
 
 
 def wait_channel(tid: int) -> str:

@@ -119,24 +119,25 @@ def started_later(started: float, second: int) -> bool:
 
 
 def judge(evidence: Evidence) -> Judgement:
-    """The verdict. In doubt an object is not an orphan."""
-    fates = [fate(witness) for witness in evidence.witnesses]
-    verdict = _verdict(evidence, fates)
-    return Judgement(verdict, _words(verdict, evidence, fates))
+    """The verdict, and the evidence for it in words."""
+    found = verdict(evidence)
+    return Judgement(found, _words(found, evidence))
 
 
-def _verdict(evidence: Evidence, fates: list[Fate]) -> Verdict:
+def verdict(evidence: Evidence) -> Verdict:
+    """The verdict alone. In doubt an object is not an orphan."""
     if evidence.owners:
         return Verdict.OWNED
+    fates = [fate(witness) for witness in evidence.witnesses]
     if evidence.attached or evidence.waiting or Fate.ALIVE in fates:
         return Verdict.IN_USE
-    known = [each for each in fates if each is not Fate.NEVER]
-    if evidence.doubts or Fate.OUTSIDE in known or not known:
+    if evidence.doubts or Fate.OUTSIDE in fates or all(each is Fate.NEVER for each in fates):
         return Verdict.UNKNOWN
     return Verdict.ORPHAN
 
 
-def _words(verdict: Verdict, evidence: Evidence, fates: list[Fate]) -> str:
+def _words(verdict: Verdict, evidence: Evidence) -> str:
+    fates = [fate(witness) for witness in evidence.witnesses]
     told = [f"owned by {owner}" for owner in evidence.owners]
     if evidence.attached:
         told.append(f"attached {_times(evidence.attached)}")

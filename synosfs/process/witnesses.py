@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 import trio
@@ -77,13 +78,14 @@ class Witnesses:
     async def waiters(self, slices: Slices) -> Waiters:
         """Walk over all processes: who sleeps in msgsnd or msgrcv."""
         maybe: list[tuple[int, int]] = []
-        everybody = set(procfs.processes())
-        if self.see_all:
-            everybody.discard(1)  # init, which may be kept from all eyes, and waits in no queue
-        for pid in everybody:
+        for pid in procfs.processes():
+            if pid == 1 and self.see_all:
+                continue  # init, which may be kept from all eyes, and waits in no queue
             with suppress(OSError):  # it has ended
-                maybe += [(pid, tid) for tid in procfs.threads(pid) if _may_wait(procfs.wait_channel(tid))]
-            await slices.pause()
+                for tid in procfs.threads(pid):
+                    if _may_wait(procfs.wait_channel(tid)):
+                        maybe.append((pid, tid))
+                    await slices.pause()
         return await self._asked_for(maybe) if maybe else Waiters(Counter(), frozenset(), False)
 
     async def _asked_for(self, maybe: list[tuple[int, int]]) -> Waiters:
@@ -123,7 +125,9 @@ class Look:
         """Who has the pid. It may be a thread's: the host names the thread that slept (ipc/msg.c, pipelined_send)."""
         try:
             stat = procfs.stat(pid)
-            if stat.state in "ZX" and len(procfs.threads(pid)) < 2:  # its first thread may end before others
+            if (
+                stat.state in "ZX" and len([*islice(procfs.threads(pid), 2)]) < 2
+            ):  # its first thread may end before others
                 return None
         except ProcessLookupError:
             return Found("", 0.0) if procfs.hides_processes() and procfs.is_there(pid) else None
