@@ -6,7 +6,7 @@ is an orphan, each object judged again just before its removal, by the system ca
 
 import stat
 from dataclasses import dataclass
-from errno import EACCES, EBUSY, EINVAL, EPERM
+from errno import EACCES, EBUSY, EIDRM, EINVAL
 from functools import partial
 from typing import Any
 
@@ -133,7 +133,7 @@ class _Reaping:
             except SynosError as error:
                 if self._ids:
                     raise SynosError(error.errno, f"{error.message}{self._so_far()}") from None
-                if error.errno == EPERM:
+                if error.errno not in (EINVAL, EIDRM):  # these: it has gone by itself
                     self._refused.append(f"{number}:{errno_name(error.errno)}")
             await slices.pause()
         results: dict[str, Any] = {"removed": self._removed}
@@ -144,7 +144,7 @@ class _Reaping:
     async def _uid(self, caller: Caller) -> int | None:
         if self._user is None:
             return None
-        if self._user.isdecimal():
+        if self._user.isascii() and self._user.isdigit():
             return caller.user_namespace.given(int(self._user), None)[0]
         return await self._kernel.parking.watch(rights.OWN, partial(users.uid_blocking, self._user))
 
