@@ -349,3 +349,22 @@ def test_a_signal_ends_it(mount: Mount, children: Start) -> None:
     finally:
         child.close()
     assert {*command(mount, "msgq", "reap")["removed"]} == {*made}
+
+
+def test_one_that_is_ended_midway_says_what_it_has_done(mount: Mount, children: Start) -> None:
+    made = {*children(lambda: [queue() for _ in range(5000)]).result()}
+
+    def body() -> dict:
+        return command(mount, "msgq", "reap")
+
+    child = Child(body)
+    try:
+        wait_until(lambda: mount.blocked(child.pid) and len(os.listdir(mount.path / "msgq/sysv")) < 5000, "it removes")
+        child.interrupt()
+        reply = child.result()
+    finally:
+        child.close()
+    left = {*map(int, os.listdir(mount.path / "msgq/sysv"))}
+    assert {*reply["removed"]} == made - left
+    assert reply["ret"] == len(reply["removed"])
+    assert {*command(mount, "msgq", "reap")["removed"]} == left
