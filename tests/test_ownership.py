@@ -33,6 +33,7 @@ _NAME, _PLACE = st.sampled_from(["a", "b \n\udcff", "c"]), st.integers(0, 2)
 class Process:
     pid: int
     start_time: int
+    program: str = "test"
 
 
 class Owning(RuleBasedStateMachine):

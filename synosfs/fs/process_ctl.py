@@ -8,11 +8,10 @@ it, and all that the call checks and says holds here. Opening it for writing mak
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 
-from synosfs.fs.ctl import translated
+from synosfs.fs.ctl import CommandSession
 from synosfs.fs.node import Attributes, Handle, Node, Snapshot, Who, reads, writes
-from synosfs.fs.session import Session, look_into, open_caller
+from synosfs.fs.session import look_into, open_caller
 from synosfs.fs.tables import Row, table
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
@@ -66,7 +65,7 @@ class ProcessCtl(Node):
         process = self.kernel.processes.now(self.process)
         if writes(flags):
             caller = open_caller(self.kernel, who, flags, inode, process)
-            return Session(self.kernel, caller, readable=reads(flags), translate=partial(translated, _COMMANDS))
+            return CommandSession(self.kernel, _COMMANDS, caller, readable=reads(flags))
         look_into(self.kernel, process, who)
         slices = Slices(self.kernel.accounts.of(who.uid).line)
         return Snapshot(await table(("word", "argument", "what"), self._rows(process), slices))

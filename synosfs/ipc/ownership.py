@@ -36,6 +36,7 @@ class Process(Hashable, Protocol):
 
     pid: int
     start_time: int
+    program: str
 
 
 @dataclass(slots=True)
@@ -54,6 +55,7 @@ class Left(NamedTuple):
     rights: Credentials
     pid: int
     start_time: int
+    program: str = ""
 
 
 class Making:
@@ -88,7 +90,7 @@ class Ownership:
         self._things = things
         self.journal = journal
         self._owned: dict[Thing, _Owned] = {}
-        self._of: dict[Process, dict[Thing, None]] = {}
+        self._of: dict[Hashable, dict[Thing, None]] = {}
         self._of_user: Counter[int] = Counter()
         #: Intents that came to nothing, told of by other threads.
         self.given_up: list[int] = []
@@ -101,7 +103,7 @@ class Ownership:
         owned = self._owned.get(Thing(kind, name))
         return [] if owned is None else list(owned.owners)
 
-    def of(self, process: Process) -> list[Thing]:
+    def of(self, process: Hashable) -> list[Thing]:
         """What a process owns."""
         return list(self._of.get(process, ()))
 
@@ -167,7 +169,7 @@ class Ownership:
             if owned.owners:
                 self.journal.disowned(*thing, process.pid, process.start_time)
             else:
-                yield Left(thing, owned.mark, rights, process.pid, process.start_time)
+                yield Left(thing, owned.mark, rights, process.pid, process.start_time, process.program)
 
     def restore(self, process: Process, rights: Credentials, thing: Thing, mark: str) -> None:
         """An owner of before the daemon's death is alive."""
