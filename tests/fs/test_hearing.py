@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,8 @@ from native_sem import semctl, semget
 from synosfs.errors import SynosError
 from synosfs.fs import orphans, uses
 from synosfs.fs.hearing import Case, Hearing
-from synosfs.host import rights
+from synosfs.host import procfs, rights
+from synosfs.ipc.things import Thing
 from synosfs.ipc.verdict import Verdict
 from synosfs.kernel import Kernel
 from synosfs.slices import Line, Slices
@@ -24,22 +24,6 @@ from synosfs.syscall_gate.record import Bare, Request
 from synosfs.syscall_gate.spec import bind
 
 KEY = 0x7E57_0100
-
-
-@dataclass
-class Owner:
-    pid: int
-    program: str
-
-
-@dataclass
-class Ownership:
-    """Who owns which objects."""
-
-    of: dict[tuple[str, int], list[Owner]]
-
-    def owners(self, family: str, number: int) -> list[Owner]:
-        return self.of.get((family, number), [])
 
 
 @pytest.fixture
@@ -74,10 +58,10 @@ def in_a_kernel(body: Callable[[Kernel], Any]) -> Any:
     return trio.run(main)
 
 
-def heard(msqid: int, ownership: Ownership | None = None) -> Case:
+def heard(msqid: int, *, owned: bool = False) -> Case:
     async def hear(kernel: Kernel) -> Case:
-        if ownership:
-            kernel.ownership = ownership
+        if owned:
+            own(kernel, msqid)
         hearing = Hearing(kernel, uses.QUEUES, rights.OWN, Slices(Line()))
         await hearing.prepare()
         return await hearing.case(uses.QUEUES.status(msqid))
@@ -85,19 +69,30 @@ def heard(msqid: int, ownership: Ownership | None = None) -> Case:
     return in_a_kernel(hear)
 
 
+def own(kernel: Kernel, msqid: int) -> None:
+    """By this very process."""
+    caller = caller_here(kernel)
+    kernel.ipc.ownership.own(caller.process, caller.credentials, Thing("msg", msqid))
+
+
+def owner() -> str:
+    """It in words."""
+    return f"owned by pid {os.getpid()} ({procfs.stat(os.getpid()).command}); "
+
+
 def test_what_is_owned_is_no_orphan_and_its_owners_are_named(nothing_left: None, left: Callable[..., int]) -> None:
     msqid = left()
     assert heard(msqid).judgement.verdict is Verdict.ORPHAN
-    case = heard(msqid, Ownership({("msg", msqid): [Owner(12, "perl")], ("sem", msqid): []}))
+    case = heard(msqid, owned=True)
     assert case.judgement.verdict is Verdict.OWNED
-    assert case.judgement.words.startswith("owned by pid 12 (perl); sent to last by")
+    assert case.judgement.words.startswith(f"{owner()}sent to last by")
 
 
 def test_reap_leaves_what_is_owned_though_it_be_named(nothing_left: None, left: Callable[..., int]) -> None:
     msqid = left()
 
     async def reap(kernel: Kernel) -> tuple[list[int], str]:
-        kernel.ownership = Ownership({("msg", msqid): [Owner(12, "perl")]})
+        own(kernel, msqid)
         row = orphans.command(kernel, uses.QUEUES)
 
         async def run(*words: bytes) -> Any:
@@ -111,7 +106,7 @@ def test_reap_leaves_what_is_owned_though_it_be_named(nothing_left: None, left: 
 
     swept, message = in_a_kernel(reap)
     assert swept == []
-    assert message.startswith(f"queue {msqid} is owned: owned by pid 12 (perl); ")
+    assert message.startswith(f"queue {msqid} is owned: {owner()}")
 
 
 @pytest.mark.parametrize(
