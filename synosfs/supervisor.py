@@ -50,7 +50,7 @@ def supervise(options: MountOptions, serve: Serve, ready: Callable[[], None], st
             daemon = _Daemon(options, serve, signals)
             try:
                 reason = daemon.wait_ready(start_timeout_s)
-                if not reason and not was_ready:
+                if not reason and not was_ready and not signals.came:
                     ready()
                     was_ready = True
                 how = daemon.wait_end()

@@ -193,6 +193,35 @@ def test_who_has_served_for_long_is_started_again_at_once(
     assert [message.rpartition(" in ")[2] for message in caplog.messages] == ["0.0 s"] * 3
 
 
+def test_a_signal_before_it_is_ready_ends_both_and_nobody_is_told_that_it_was(directory: Path) -> None:
+    told = []
+
+    def serve(_options: MountOptions, ready: Callable[[], None]) -> None:
+        os.kill(os.getppid(), signal.SIGTERM)
+        signal.pause()
+
+    supervisor.supervise(MountOptions(str(directory)), serve, lambda: told.append("ready"), TIMEOUT_S)
+    assert told == []
+
+
+def test_who_is_interrupted_while_it_tells_that_it_is_ready_leaves_no_daemon(directory: Path) -> None:
+    pids = os.pipe()
+
+    def serve(_options: MountOptions, ready: Callable[[], None]) -> None:
+        os.write(pids[1], b"%d" % os.getpid())
+        ready()
+        signal.pause()
+
+    def nobody_waits() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        supervisor.supervise(MountOptions(str(directory)), serve, nobody_waits, TIMEOUT_S)
+    assert not Path(f"/proc/{os.read(pids[0], 10).decode()}").exists()
+    for fd in pids:
+        os.close(fd)
+
+
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
