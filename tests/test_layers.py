@@ -85,8 +85,10 @@ ROOMS = {
         "slices errors options mountpoint runtime kernel fs host ipc.journal process.accounts syscall_gate",
         "resource select signal time trio pyfuse3",
     ),
+    "supervisor": room("errors options mountpoint", "os select signal time"),
     "daemon": room(
-        "errors logfilter options mountpoint mount host", "os fcntl resource select signal socket time threading"
+        "errors logfilter options mountpoint mount host supervisor",
+        "os fcntl resource select signal socket time threading",
     ),
     "cli": room("errors options mountpoint daemon mount", "os"),
     "__init__": room(""),
