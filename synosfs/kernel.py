@@ -21,6 +21,7 @@ from synosfs.ipc.journal import Journal
 from synosfs.ipc.manager import IPCManager
 from synosfs.ipc.ownership import Left
 from synosfs.ipc.things import Thing
+from synosfs.process import identity
 from synosfs.process.accounts import Accounts, Limits
 from synosfs.process.host_process import HostProcess
 from synosfs.process.process import Process
@@ -212,8 +213,7 @@ class Kernel:
             if procfs.thread_group(tid) == process.pid:
                 return True
             self.confinement.check_ptrace(tid, process.pid)
-            with rights.acting_as(opener):
-                procfs.ask_to_trace(process.pid)
+            identity.ask_to_trace(process.pid, opener)
         except ProcessLookupError:
             raise SynosError(errno.ESRCH, f"process {process.pid} or thread {tid} has ended") from None
         except PermissionError:

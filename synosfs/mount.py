@@ -74,7 +74,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         install_interrupt_handler()
         kernel = Kernel(options.confined, Limits(**options.limits), Journal(runtime.journal(options.mountpoint)))
         stack.push_async_callback(kernel.close)
-        interrupts = InterruptWatch(kernel.parking)
+        interrupts = InterruptWatch(kernel.parking, lambda: kernel.ipc.device)
         receiver = Receiver(interrupts.notice, partial(signal.setitimer, signal.ITIMER_REAL))
         signal.signal(signal.SIGALRM, receiver.rouse)
         stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)  # or it would end an interpreter that is ending

@@ -34,7 +34,7 @@ _TABLES = {family: Path(f"/proc/sysvipc/{family}") for family in ("msg", "sem", 
 
 
 #: Tests that bear no company, and those that take seconds, by what is in their ids. Others may be marked so themselves.
-_ALONE = re.compile("fault/test_(crowd|fairness)[.]|conformance/test_msg_handover[.]")
+_ALONE = re.compile("fault/test_(crowd|fairness|exec_that_hangs)[.]|conformance/test_msg_handover[.]")
 _SLOW = re.compile("fault/test_(crowd|fairness|exhausted|limits)[.]|tests/test_daemon[.]|test_killing_many_who_open")
 
 

@@ -71,7 +71,7 @@ ROOMS = {
         "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.usernamespace",
         "os time trio",
     ),
-    "fs.interrupts": room("slices errors syscall_gate mountpoint host.procfs", "os time trio"),
+    "fs.interrupts": room("slices errors syscall_gate mountpoint host.procfs host.inode host.thread", "os time trio"),
     "fs.proc": room("slices errors ipc process syscall_gate.text kernel host.credentials host.procfs", "time"),
     "fs.removed": room("slices errors ipc.things syscall_gate.text kernel host.procfs", "time"),
     "fs.orphans": room(

@@ -14,7 +14,6 @@ def test_the_ancestors_of_a_process_are_its_parents_up_to_the_first() -> None:
 
 
 def test_of_a_chain_of_processes_that_does_not_end_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = procfs.stat(os.getpid())
-    monkeypatch.setattr(procfs, "stat", lambda pid: own._replace(ppid=pid + 1))
+    monkeypatch.setattr(procfs, "ppid", lambda pid: pid + 1)
     found = list(procfs.ancestors(os.getpid()))
     assert found == list(range(os.getpid(), os.getpid() + 128))

@@ -7,7 +7,8 @@ noticed (``notice``), and the state D then tells who it was for. So an interrupt
 and nothing is polled between interrupts but a slow look for safety's sake.
 
 The thread that waits is the one that opened the session, unless the descriptor was handed on to a child or another
-thread; then it is found by the session's inode number, in the descriptors of the threads that wait in FUSE. Some files
+thread; then it is found by the session's inode number, in the descriptors of the threads that wait in FUSE. Which these
+are a program can keep the host from telling, so that is asked in a thread of the daemon's (``Questions``). Some files
 show a number that all their sessions share (``shown_inode``); there the thread is taken for a descendant of the process
 that opened the session. Where that leaves several, which of the parked calls is whose cannot be known: a signal to one
 ends them all.
@@ -18,7 +19,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from typing import ClassVar
@@ -27,6 +28,8 @@ import trio
 
 from synosfs.errors import SynosError
 from synosfs.host import procfs
+from synosfs.host.inode import in_use_blocking
+from synosfs.host.thread import Questions
 from synosfs.mountpoint import sees
 from synosfs.syscall_gate.parking import Parked, Parking
 
@@ -36,6 +39,9 @@ _LOOKS = (0.0, 0.0005, 0.0025, 0.0125, 0.0625)
 
 #: The bits of an inode number that tell the sessions of one file apart; 0 above them: the file has one number only.
 SESSION_BITS = 24
+
+#: So long the host is given to tell which files threads are in, in seconds.
+_PATIENCE_S = 0.1
 
 #: Look this often without a notice, in seconds.
 _SLOW_LOOK = 2.0
@@ -78,8 +84,11 @@ def _waiter(parked: Parked) -> Waiter:
 class InterruptWatch:
     """Ends parked calls whose caller was signalled, with EINTR; a long write in which none is parked, likewise."""
 
-    def __init__(self, parking: Parking) -> None:
+    def __init__(self, parking: Parking, device: Callable[[], int]) -> None:
+        """``device`` tells the mount's device number."""
         self._parking = parking
+        self._device = device
+        self._in_use = Questions(in_use_blocking, _PATIENCE_S)
         self._noticed = trio.Event()
         #: Calls whose waiter was seen to wait for them.
         self._seen: set[Parked] = set()
@@ -105,7 +114,7 @@ class InterruptWatch:
 
     async def _look(self, *, last: bool) -> None:
         """Look at every caller, in slices between which others are served."""
-        strangers = []
+        strangers, unsure = [], []
         began = time.perf_counter()
         callers = self._parking.interruptible()
         waiters = Counter(_waiter(parked).tid for parked in callers)
@@ -119,13 +128,16 @@ class InterruptWatch:
             # A thread waits in one call at a time: of two, one is another thread's.
             state = _state(tid, parked in self._seen) if waiters[tid] == inodes[inode] == 1 else "elsewhere"
             if state == "waiting" and parked not in self._seen:
-                if _is_in(tid, inode):
-                    self._seen.add(parked)
-                else:
-                    strangers.append(parked)
+                unsure.append(parked)
             if state == "interrupted":
                 _end(parked)
             elif state == "elsewhere" or (last and state == "running"):
+                strangers.append(parked)
+        in_use = await self._in_use.answers([_waiter(parked).tid for parked in unsure if _waiter(parked).inode])
+        for parked in unsure:
+            if self._may_be_in(in_use.get(_waiter(parked).tid), _waiter(parked).inode):
+                self._seen.add(parked)
+            else:
                 strangers.append(parked)
         if strangers:
             await self._look_for(strangers)
@@ -133,18 +145,26 @@ class InterruptWatch:
     async def _look_for(self, strangers: list[Parked]) -> None:
         """Find who waits for these among all threads of the host, and end those of who was signalled."""
         began = time.perf_counter()
+        signalled = []
         for tid in _threads():
-            inode = procfs.inode_in_use(tid) if procfs.waits_for_fuse(tid) else None
-            if inode is not None and _state(tid) == "interrupted":
-                for parked in _calls_of(tid, inode, strangers):
-                    _end(parked)
+            if procfs.waits_for_fuse(tid) and _state(tid) == "interrupted":
+                signalled.append(tid)
             if time.perf_counter() - began > _TURN:
                 await trio.lowlevel.checkpoint()
                 began = time.perf_counter()
-                still = set(self._parking.interruptible())
-                strangers = [parked for parked in strangers if parked in still]
-                if not strangers:
-                    return
+        found = await self._in_use.answers(signalled)
+        still = set(self._parking.interruptible())
+        strangers = [parked for parked in strangers if parked in still]
+        for tid, in_use in found.items():
+            if in_use is not None and in_use[0] == self._device() and _state(tid) == "interrupted":
+                for parked in _calls_of(tid, in_use[1], strangers):
+                    _end(parked)
+
+    def _may_be_in(self, in_use: tuple[int, int] | None, inode: int) -> bool:
+        """Whether the file that a thread waits in may be this one: it may wait in another, of another mount even. What
+        waits for a change by name is in no file; nor can be told what the daemon may not see.
+        """
+        return in_use is None or (in_use[0] == self._device() and in_use[1] in (inode, shown_inode(inode)))
 
 
 def shown_inode(inode: int) -> int:
@@ -188,14 +208,6 @@ def _state(tid: int, seen: bool = False) -> str:
     if procfs.waits_for_fuse(tid) is False:
         return "elsewhere"
     return "interrupted" if state == "D" else "waiting"
-
-
-def _is_in(tid: int, inode: int) -> bool:
-    """Whether the file that a thread waits in may be this one: it may wait in another, of another mount even. What
-    waits for a change by name is in no file; nor can be told what the daemon may not see.
-    """
-    in_use = procfs.inode_in_use(tid) if inode else None
-    return in_use is None or in_use in (inode, shown_inode(inode))
 
 
 def _threads() -> Iterator[int]:

@@ -6,6 +6,7 @@ thread it fails, which is EIO for one caller and an error in the log. Without it
 """
 
 import os
+import re
 import stat
 import sys
 import threading
@@ -24,7 +25,13 @@ _CHANGES = frozenset(
 #: What the kernel makes up by itself, and no process can hold up (but for what leads to a process's own files); and
 #: what the interpreter reads of itself.
 _HARMLESS = ("/proc/", "/sys/", os.devnull, sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]))
-_OF_PROCESSES = ("/fd/", "/cwd", "/root", "/mem", "/environ", "/cmdline", "/maps")
+_OF_PROCESSES = ("/fd/", "/cwd", "/root", "/mem", "/environ", "/cmdline", "/maps", "/fdinfo/", "/syscall")
+
+#: What the host tells of a process only while that is not in the middle of an exec; see ``asking``. The daemon itself
+#: is in none.
+_KEPT_BACK = re.compile(
+    r"/proc/(?!self/)[0-9]+/(task/[0-9]+/)?(stat$|wchan|syscall|attr/|cwd|root|exe|fd/|ns/|environ|mem$)"
+)
 
 _serving = threading.Event()
 
@@ -60,11 +67,16 @@ def _look_at(event: str, arguments: tuple[Any, ...]) -> None:
         wrong = _is_main() and not _is_harmless(arguments[0])
     elif event == "open":
         path, _mode, flags = arguments
-        wrong = _is_main() and not flags & (os.O_PATH | os.O_NONBLOCK) and not _is_harmless(path)
+        wrong = _is_main() and (_is_kept_back(path) or not (flags & (os.O_PATH | os.O_NONBLOCK) or _is_harmless(path)))
     else:
         return
     if wrong:
         raise SlowCall(f"{event} {arguments}")
+
+
+def _is_kept_back(path: object) -> bool:
+    text = os.fsdecode(path) if isinstance(path, str | bytes) else ""
+    return _KEPT_BACK.match(text) is not None and not text.startswith(f"/proc/{os.getpid()}/")
 
 
 def _is_harmless(path: object) -> bool:

@@ -5,11 +5,22 @@ where the host has it, else by ``link``, a name of the descriptor's own that lea
 """
 
 import ctypes
+import os
 import struct
 from ctypes import c_char_p, c_int, c_long, c_uint, c_void_p
 from typing import NamedTuple
 
-from synosfs.host.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, UTIME_NOW, UTIME_OMIT
+from synosfs.errors import SynosError
+from synosfs.host import procfs
+from synosfs.host.abi import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_STATX_DONT_SYNC,
+    AT_SYMLINK_FOLLOW,
+    STATX,
+    UTIME_NOW,
+    UTIME_OMIT,
+)
 from synosfs.host.libc import Timespec, bind, blocking, checked, syscall_blocking
 
 #: <sys/stat.h>: in place of tv_nsec.
@@ -67,6 +78,26 @@ def statx_blocking(fd: int, flags: int, mask: int) -> Statx:
     times = found[12:24]
     times_ns = (second * 1_000_000_000 + nsec for second, nsec in zip(times[::3], times[1::3], strict=True))
     return Statx(*found[:7], *found[8:12], *times_ns, *found[24:])
+
+
+def in_use_blocking(tid: int) -> tuple[int, int] | None:
+    """Device and inode number of the descriptor that a thread's current system call has as its first argument, if any:
+    what is known of them here, for its file system may be one that does not answer.
+
+    /proc/<tid>/fdinfo would tell the number too, and wait for whoever holds an epoll's lock.
+    """
+    try:
+        _, number, *_ = procfs.current_call_blocking(tid)
+        fd = os.open(f"/proc/{tid}/fd/{number}", os.O_PATH)
+    except (OSError, ValueError):
+        return None
+    try:
+        found = statx_blocking(fd, AT_STATX_DONT_SYNC, STATX["STATX_INO"])
+    except SynosError:
+        return None
+    finally:
+        os.close(fd)
+    return os.makedev(found.dev_major, found.dev_minor), found.ino
 
 
 class Statfs(NamedTuple):

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from synosfs.host.asking import Unanswered, ask
+
 #: How much is read at once: more than any file here holds, unless a process is in thousands of groups.
 _PIECE = 1 << 14
 
@@ -48,7 +50,11 @@ def text(tid: int | str, name: str) -> bytes:
 
 
 def stat(tid: int) -> Stat:
-    """Read ``/proc/<tid>/stat``."""
+    """Read ``/proc/<tid>/stat``. EAGAIN, as of all that may not be told (``asking``)."""
+    return ask(tid, functools.partial(_stat, tid))
+
+
+def _stat(tid: int) -> Stat:
     # The command stands in parentheses and may itself hold blanks and parentheses: split after the last one.
     head, _, tail = text(tid, "stat").rpartition(b")")
     fields = tail.split()
@@ -64,9 +70,7 @@ _PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000
 
 def state(tid: int) -> str:
     """The state alone, one letter: R, S, D, Z, ..."""
-    found = text(tid, "stat")
-    place = found.rindex(b")") + 2
-    return found[place : place + 1].decode()
+    return field(text(tid, "status"), b"State")[:1].decode()
 
 
 def field(status: bytes, name: bytes) -> bytes:
@@ -97,10 +101,12 @@ def security_label(tid: int | str) -> str:
     if not _has_labels():
         return ""
     try:
-        return text(tid, "attr/current").decode("utf-8", "replace").rstrip("\0\n")
+        read = functools.partial(text, tid, "attr/current")
+        label = read() if isinstance(tid, str) else ask(tid, read)
+        return label.decode("utf-8", "replace").rstrip("\0\n")
     except ProcessLookupError:
         raise
-    except PermissionError:
+    except (PermissionError, Unanswered):
         return "unknown"  # the module keeps it to itself, which it would not for the daemon's own
     except OSError:  # EINVAL: no module has labels
         return ""
@@ -108,8 +114,11 @@ def security_label(tid: int | str) -> str:
 
 def user_namespace(tid: int | str) -> str:
     """The name of the user namespace that a thread is in; empty where the acting thread may not look into it."""
+    read = functools.partial(os.readlink, f"/proc/{tid}/ns/user")
     try:
-        return os.readlink(f"/proc/{tid}/ns/user")
+        return read() if isinstance(tid, str) else ask(tid, read)
+    except Unanswered:
+        raise
     except OSError:
         return ""
 
@@ -153,11 +162,16 @@ def ancestors(tid: int) -> Iterator[int]:
         pid = thread_group(tid)
         for _ in range(_MOST_ANCESTORS):
             yield pid
-            pid = stat(pid).ppid
+            pid = ppid(pid)
             if pid <= 0:
                 return
     except ProcessLookupError:
         return
+
+
+def ppid(pid: int) -> int:
+    """The parent of a process; 0 where it has none in the daemon's pid namespace."""
+    return int(field(text(pid, "status"), b"PPid"))
 
 
 def umask(tid: int) -> int:
@@ -209,20 +223,10 @@ def ask_to_trace(pid: int) -> None:
 def waits_for_fuse(tid: int) -> bool | None:
     """Whether a thread sleeps in a FUSE request; None where the daemon may not see it (another user's process)."""
     try:
-        place = text(tid, "wchan")
+        place = ask(tid, functools.partial(text, tid, "wchan"))
     except OSError:
         return None
     return None if place == b"0" else place == b"request_wait_answer"
-
-
-def inode_in_use(tid: int) -> int | None:
-    """The inode number of the descriptor that the thread's current system call has as its first argument, if any."""
-    try:
-        call = text(tid, "syscall").split()
-        lines = text(tid, f"fdinfo/{int(call[1], 16)}").splitlines()
-    except (OSError, IndexError, ValueError):
-        return None
-    return next((int(line[4:]) for line in lines if line.startswith(b"ino:")), None)
 
 
 # --- every process ---------------------------------------------------------------------------------------------------
@@ -253,10 +257,8 @@ def _numbers(directory: str) -> Iterator[int]:
 
 
 def wait_channel(tid: int) -> str:
-    """The kernel function that a thread sleeps in; "0" where it sleeps in none, or the daemon may not see it. It asks
-    for no lock, unlike ``current_call_blocking``.
-    """
-    return text(tid, "wchan").decode()
+    """The kernel function that a thread sleeps in; "0" where it sleeps in none, or the daemon may not see it."""
+    return ask(tid, functools.partial(text, tid, "wchan")).decode()
 
 
 def current_call_blocking(tid: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import errno
 import queue
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Generic, TypeVar
 
 import outcome
@@ -223,3 +223,72 @@ async def _until_ended(job: _Job[T], worker: _Worker) -> None:
         with trio.move_on_after(pause):
             await job.ended.wait()
         pause = min(2 * pause, 0.1)
+
+
+class Questions(Generic[T]):
+    """What the host is asked about threads of others, one after the other, in a thread of the daemon's: some of its
+    answers wait for locks that a process can hold for as long as it likes. Used from the trio thread only.
+    """
+
+    #: So many may be unanswered at a time, each of which keeps a thread; then nothing more is asked.
+    _MOST_UNANSWERED = 64
+
+    def __init__(self, ask: Callable[[int], T], patience_s: float) -> None:
+        """``ask`` is of a thread's id, and raises nothing. All that is asked at once may take so long."""
+        self._ask = ask
+        self._patience_s = patience_s
+        self._unanswered: set[int] = set()
+
+    async def answers(self, about: Iterable[int]) -> dict[int, T]:
+        """What is answered about these threads. About one that does not let the host answer there is nothing, nor is it
+        asked about again before it does.
+        """
+        found: dict[int, T] = {}
+        left = [tid for tid in about if tid not in self._unanswered]
+        while left and len(self._unanswered) < self._MOST_UNANSWERED:
+            asking = _Asking(self._ask, left, self._unanswered)
+            try:
+                start_thread(asking.run)
+            except SynosError:
+                break  # no more threads
+            with trio.move_on_after(self._patience_s):
+                await asking.ended.wait()
+            answers = asking.stop()
+            found.update(zip(left, answers, strict=False))
+            left = left[len(answers) + 1 :]
+        return found
+
+
+class _Asking(Generic[T]):
+    """One thread that asks, until one question is not answered in time."""
+
+    def __init__(self, ask: Callable[[int], T], about: list[int], unanswered: set[int]) -> None:
+        self.ended = trio.Event()
+        self._ask = ask
+        self._about = about
+        self._unanswered = unanswered
+        self._token = trio.lowlevel.current_trio_token()
+        self._answers: list[T] = []
+        self._stopped = False
+
+    def run(self) -> None:
+        for tid in self._about:
+            answer = self._ask(tid)
+            if self._stopped:
+                break
+            self._answers.append(answer)
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._end)
+
+    def stop(self) -> list[T]:
+        """The answers so far. Where one is missing, it is waited for by nobody but its thread."""
+        self._stopped = True
+        answers = self._answers.copy()
+        if not self.ended.is_set() and len(answers) < len(self._about):
+            self._unanswered.add(self._about[len(answers)])
+        return answers
+
+    def _end(self) -> None:
+        if not self.ended.is_set():
+            self.ended.set()
+            self._unanswered.difference_update(self._about[len(self._answers) :][:1])

@@ -62,7 +62,7 @@ class HostProcess:
     def ppid(self) -> int:
         """Its parent, by the host's word. ESRCH."""
         try:
-            return procfs.stat(self.pid).ppid
+            return procfs.ppid(self.pid)
         except ProcessLookupError:
             raise self._gone() from None
 

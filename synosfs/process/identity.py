@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from synosfs.errors import SynosError
 from synosfs.host import credentials, procfs, rights, sysinfo
 from synosfs.host.abi import CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID
+from synosfs.host.asking import ask
 from synosfs.host.credentials import Credentials, Identifiers
 
 
@@ -33,11 +34,21 @@ def has_gained(pid: int, capabilities: int) -> bool:
 def may_be_traced(pid: int, by: Credentials) -> bool:
     """The host's word whether who has these rights may look into a process. ESRCH."""
     try:
-        with _alive(f"process {pid}"), rights.acting_as(by):
-            procfs.ask_to_trace(pid)
+        with _alive(f"process {pid}"):
+            ask_to_trace(pid, by)
     except PermissionError:
         return False
     return True
+
+
+def ask_to_trace(pid: int, by: Credentials) -> None:
+    """As ``may_be_traced``: PermissionError; ProcessLookupError; EAGAIN: the process keeps the host from saying."""
+
+    def question() -> None:
+        with rights.acting_as(by):
+            procfs.ask_to_trace(pid)
+
+    ask(pid, question)
 
 
 def umask(tid: int) -> int:

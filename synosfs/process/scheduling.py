@@ -7,10 +7,12 @@ of its threads.
 
 import errno
 import os
+from functools import partial
 from typing import NamedTuple
 
 from synosfs.errors import SynosError
 from synosfs.host import procfs
+from synosfs.host.asking import ask
 from synosfs.host.errors import explaining
 from synosfs.host.limits import Limits
 from synosfs.process.process import Process
@@ -111,7 +113,7 @@ class Times(NamedTuple):
 def times(pid: int) -> Times:
     """As /proc/<pid>/stat has them. ESRCH."""
     try:
-        fields = procfs.text(pid, "stat").rpartition(b") ")[2].split()
+        fields = ask(pid, partial(procfs.text, pid, "stat")).rpartition(b") ")[2].split()
     except ProcessLookupError:
         raise SynosError(errno.ESRCH, f"process {pid} has ended") from None
     minflt, cminflt, majflt, cmajflt, utime, stime, cutime, cstime = map(int, fields[7:15])
