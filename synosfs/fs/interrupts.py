@@ -135,10 +135,11 @@ class InterruptWatch:
                 strangers.append(parked)
         in_use = await self._in_use.answers([_waiter(parked).tid for parked in unsure if _waiter(parked).inode])
         for parked in unsure:
-            if self._may_be_in(in_use.get(_waiter(parked).tid), _waiter(parked).inode):
+            tid, inode = _waiter(parked).tid, _waiter(parked).inode
+            if not inode or (tid in in_use and self._may_be_in(in_use[tid], inode)):
                 self._seen.add(parked)
             else:
-                strangers.append(parked)
+                strangers.append(parked)  # or the host has not answered: then it is asked again
         if strangers:
             await self._look_for(strangers)
 
