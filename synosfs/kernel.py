@@ -55,7 +55,7 @@ class Kernel:
         self.statistics = SyscallStatistics()
         self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
         self.observers = self.dispatcher.observers
-        self.processes.at_exit += [self.parking.end_process, self.ipc.ended, self._owner_ended]
+        self.processes.at_exit += [self.parking.end_process, self.statistics.ended, self.ipc.ended, self._owner_ended]
 
     async def close(self) -> None:
         """Answer all who are blocked, and let go of every process."""

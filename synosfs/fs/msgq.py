@@ -185,7 +185,7 @@ _QUEUES = sysv.Family(
 
 _HEADER = (
     *("key", "msqid", "uid", "gid", "perms", "cbytes", "qnum", "qbytes"),
-    *("lspid", "lrpid", "stime", "rtime", "ctime", "cuid", "cgid", "owners"),
+    *("lspid", "lrpid", "stime", "rtime", "ctime", "cuid", "cgid", *sysv.USED, "owners"),
 )
 
 

@@ -150,7 +150,7 @@ _SETS = sysv.Family(
 
 # --- sem/ctl ---------------------------------------------------------------------------------------------------------
 
-_HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid", "owners")
+_HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid", *sysv.USED, "owners")
 
 
 def _create(key: int, nsems: int, mode: int, init: list[int] | None) -> Request:

@@ -15,14 +15,16 @@ let in, and the cap on what their replies hold.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from errno import EAGAIN, ECANCELED, EIO, ENOBUFS
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock, excerpt
 from synosfs.host import rights
 from synosfs.ipc.manager import IPCManager
+from synosfs.ipc.usage import Usage
 from synosfs.process.descriptors import Description
+from synosfs.process.figures import PIECE
 from synosfs.slices import Slice
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.caller import Caller
@@ -31,7 +33,7 @@ from synosfs.syscall_gate.observers import Completed, Observers
 from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
-from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
+from synosfs.syscall_gate.statistics import SyscallStatistics
 from synosfs.syscall_gate.waiting import Blocking, InSteps, OnAvatar, Sleep, Until, WhenReady
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,11 @@ _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write h
 #: So many calls are made in one go at most: the main thread asks for them, and takes their ends, in a row.
 _LONGEST_RUN = 32
 
+_NO_USAGES: Mapping[int, Usage] = {}
+
+#: The name under which calls are counted that there are none of.
+_UNKNOWN = "unknown"
+
 _perf = time.perf_counter_ns
 _cpu = time.thread_time_ns
 
@@ -55,16 +62,20 @@ Translate = Callable[[Request], Request]
 
 class _Call(NamedTuple):
     """All that the hot path needs of a call, found by one look-up. ``data_at``: where its data stands among the values,
-    -1 when it takes none; ``object_at``: the descriptor that it is about, -1 when it is about none.
+    -1 when it takes none; ``object_at``: the descriptor that it is about, -1 when it is about none. ``kind``: that of
+    the System V objects that it is about; ``usages``: theirs, where the value at ``used_at`` names one, else nothing.
     """
 
     row: Row
     handler: Callable[..., Any]
     bind: Callable[[Request], Bound]
-    counter: CallCounter
+    name: str
     effect: Effect | None
     data_at: int
     object_at: int
+    kind: str | None
+    usages: Mapping[int, Usage]
+    used_at: int
 
 
 class Waiting(NamedTuple):
@@ -136,12 +147,17 @@ class SyscallDispatcher:
             kinds = [param.kind.label for param in row.params]
             data_at = kinds.index("data") if "data" in kinds and not row.moves_ret else -1
             object_at = row.about.place if row.about is not None and row.about.kind == BY_DESCRIPTOR else -1
-            counter = statistics.counter(row.name, ipc=row.is_ipc)
-            call = _Call(row, row.handler, binder(row), counter, row.effect, data_at, object_at)
+            statistics.add(row.name, ipc=row.is_ipc)
+            kind, usages, used_at = None, _NO_USAGES, 0
+            if row.about is not None and row.family.label in books.usages:
+                kind = row.family.label
+                if row.about.kind == kind and row.about.place >= 0:
+                    usages, used_at = books.usages[kind], row.about.place
+            call = _Call(row, row.handler, binder(row), row.name, row.effect, data_at, object_at, kind, usages, used_at)
             self._calls[row.name] = call
             if row.number is not None:
                 self._calls[row.number] = call
-        self._unknown = statistics.counter("unknown")
+        statistics.add(_UNKNOWN)
 
     def turn(self, caller: Caller) -> Turn:
         """What the requests of one write are to share; see ``run_all``."""
@@ -325,15 +341,14 @@ class SyscallDispatcher:
         """The one point of completion: every call that has ended comes by, once. ``about`` is the open thing that it
         was about, if it named a descriptor; ``tid`` the host thread that slept for it.
         """
-        counter, moved = self._unknown, 0
-        process = caller.process
-        process.calls += 1
+        process, moved = caller.process, 0
+        name = _UNKNOWN if call is None else call.name
+        tally = process.tallies.get(name)
+        if tally is None:
+            tally = self.statistics.tally(process, name)
         if reply.errno:
-            counter = counter if call is None else call.counter
-            counter.errnos[reply.errno] += 1
-            process.errors += 1
+            tally.errnos[reply.errno] = tally.errnos.get(reply.errno, 0) + 1
         elif call is not None:
-            counter = call.counter
             if reply.data is not None:
                 moved = len(reply.data)
             elif call.data_at >= 0:
@@ -341,20 +356,49 @@ class SyscallDispatcher:
             elif call.row.moves_ret:
                 moved = reply.ret
             if moved:
-                counter.bytes += moved
-                process.bytes += moved
+                tally.bytes += moved
             if call.effect is not None:
                 call.effect(self._books, process, tid, values, reply)
-        if about is not None and about.is_ipc:
-            counter.ipc_by_descriptor += 1
-        if parked_ns is None:
-            counter.add(ran_ns)
-        else:
-            counter.add_parked(parked_ns)
+        used = None
+        if about is not None:
+            if about.is_ipc:
+                tally.ipc += 1
+                used = about.usage
+        elif call is not None and call.kind is not None and values:
+            used = call.usages.get(values[call.used_at]) or self._used(call, call.kind, caller, values, reply)
+        if used is not None:
+            used.calls += 1
+            used.bytes += moved
+            used.running_ns += ran_ns
+            if parked_ns is not None:
+                used.waits += 1
+                used.parked_ns += parked_ns
+            if reply.errno:
+                used.errors += 1
+        if parked_ns is not None:
+            tally.parked.append(parked_ns)
+        running = tally.running
+        running.append(ran_ns)
+        if len(running) >= PIECE:
+            tally.fold()
         if self._watching:
             row = None if call is None else call.row
             self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))
         return reply
+
+    def _used(self, call: _Call, kind: str, caller: Caller, values: Sequence[Any], reply: Reply) -> Usage | None:
+        """That of the object that the call was about. It begins with the first call that succeeds, but for those that
+        control: an id may be any number, and IPC_RMID leaves none.
+        """
+        about = call.row.about
+        assert about is not None
+        number = reply.ret if about.place < 0 else values[about.place]
+        if about.kind == "address":
+            number = caller.address_space.shmid_at(number)
+        used = self._books.usages[kind].get(number)
+        if used is None and not reply.errno and number is not None and not call.name.endswith("ctl"):
+            used = self._books.usages.begin(kind, number)
+        return used
 
 
 def _failed(error: Exception) -> Reply:

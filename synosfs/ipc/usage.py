@@ -1,0 +1,71 @@
+"""What the calls here have done with each object: the host counts no calls.
+
+A System V object's usage is kept by its kind and id, and goes with the object: when it is removed here, when a look at
+all of its kind misses it, and when its id is a new one's. Of objects that native programs remove while nobody looks,
+the usages of so many are kept that a full namespace has room twice; then the older half is forgotten. What a descriptor
+stands for keeps its usage itself (``process.descriptors``).
+"""
+
+from collections.abc import Container, Mapping
+
+#: So many usages of a kind are kept at most: twice what a namespace has by default (SHMMNI, MSGMNI, SEMMNI: 32,000).
+_MOST = 1 << 16
+
+
+class Usage:
+    """The calls on one object, those that failed among them, the bytes that they moved, how many were parked, and how
+    long they ran and were parked. The dispatcher adds to the fields directly: this is its hot path.
+    """
+
+    __slots__ = ("bytes", "calls", "errors", "parked_ns", "running_ns", "waits")
+
+    def __init__(self) -> None:
+        self.calls = self.errors = self.bytes = self.waits = 0
+        self.running_ns = self.parked_ns = 0
+
+
+#: That of an object on which nobody here has called.
+UNUSED = Usage()
+
+
+class Usages:
+    """Those of the System V objects. Used from the trio thread only."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[int, Usage]] = {"msg": {}, "sem": {}, "shm": {}}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of.values()))
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self._of
+
+    def __getitem__(self, kind: str) -> Mapping[int, Usage]:
+        """Those of a kind by id, the same mapping for ever."""
+        return self._of[kind]
+
+    def of(self, kind: str, number: int) -> Usage:
+        """That of an object, to look at."""
+        return self._of[kind].get(number, UNUSED)
+
+    def begin(self, kind: str, number: int) -> Usage:
+        """Nothing has been done with it yet."""
+        usages = self._of[kind]
+        usage = usages[number] = Usage()
+        if len(usages) > _MOST:
+            for old in list(usages)[: _MOST // 2]:
+                del usages[old]
+        return usage
+
+    def gone(self, kind: str, number: int | str) -> None:
+        """It has been removed."""
+        usages = self._of.get(kind)
+        if usages is not None and isinstance(number, int):
+            usages.pop(number, None)
+
+    def keep(self, kind: str, there: Container[int], count: int) -> None:
+        """Of this kind, ``count`` are there; what belongs to no one of them is forgotten."""
+        usages = self._of[kind]
+        if len(usages) > count:
+            for number in [number for number in usages if number not in there]:
+                del usages[number]
