@@ -78,7 +78,7 @@ class QueueFile(Node):
         # A shell's > truncates before it writes: messages are taken by reading, never by truncation.
         if change.size:
             raise SynosError(EINVAL, "a queue's size is what its messages make it; set qbytes for its limit")
-        await _QUEUES.change_owner(self.kernel, self.msqid, change, who)
+        await QUEUES.change_owner(self.kernel, self.msqid, change, who)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self.kernel.ipc.with_true_pids(self._status())
@@ -172,7 +172,7 @@ def _control(msqid: int, command: int, **given: int | None) -> Request:
     return sysv.request("msgctl", msqid, command, **given)
 
 
-_QUEUES = sysv.Family(
+QUEUES = sysv.Family(
     table="msg",
     file=_file,
     status=lambda msqid: MessageQueue(msqid).status_any(),
@@ -224,9 +224,9 @@ def directory(kernel: Kernel) -> Directory:
 
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _QUEUES, status), _COMMANDS),
-            "sysv": sysv.ById(kernel, _QUEUES),
-            "key": sysv.ByKey(kernel, _QUEUES),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, QUEUES, status), _COMMANDS),
+            "sysv": sysv.ById(kernel, QUEUES),
+            "key": sysv.ByKey(kernel, QUEUES),
             "posix": posix_mq.directory(kernel),
             "removed": RemovedFile(kernel, "msgq"),
         }

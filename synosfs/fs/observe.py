@@ -19,7 +19,7 @@ from synosfs.process.figures import Figures
 from synosfs.process.host_process import HostProcess
 from synosfs.slices import Slices
 from synosfs.syscall_gate import table
-from synosfs.syscall_gate.statistics import OTHERS, Record, record_of
+from synosfs.syscall_gate.statistics import OTHERS, Record, Totals, record_of
 
 _HELP = """\
 synosfs {version}: system calls by echo and cat, on this host's own IPC objects.
@@ -50,7 +50,8 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
   msgq/removed    what is gone from there, whose it was, why and by whom; in sem/, shm/ and pipes/ likewise
   proc/self/fd/   links to what the descriptors stand for (0, 1, 2: the process's own); proc/self/fds their table
   proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
-  proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
+  proc/self/      this process: status, blocked, undo, stats, syscall
+  stats           counts and latencies of every call; stats.json the same; metrics all that and every object, for Prometheus
   proc/<pid>/ctl  what a process has, a table; write 'close 5', 'detach 0x7f…', 'end <tid>', 'end all EIO' to take it
 
   echo spawn /bin/sort sort stdin=3 stdout=6 >&5    a program with descriptors of the session's; then wait4, its status
@@ -95,8 +96,9 @@ class ShownFile(Node):
 
 
 class Look(NamedTuple):
-    """All that is counted: single figures by name, and what there is of each call and each user."""
+    """All that is counted: the totals, other single figures by name, and what there is of each call and each user."""
 
+    totals: Totals
     head: dict[str, object]
     calls: list[tuple[str, Figures]]
     users: list[tuple[int, Figures]]
@@ -107,7 +109,6 @@ async def look(kernel: Kernel, door: Door, slices: Slices) -> Look:
         await slices.pause()
     watched, parking = kernel.watches.statistics(), kernel.parking.statistics()
     head = {
-        **kernel.statistics.totals()._asdict(),
         "processes": len(kernel.processes),
         "children": kernel.processes.forks.statistics(),
         "blocked_callers": parking.parked,
@@ -118,7 +119,7 @@ async def look(kernel: Kernel, door: Door, slices: Slices) -> Look:
         "watching_threads": watched.threads,
         "watches_started": watched.started,
     }
-    return Look(head, kernel.statistics.calls(), kernel.statistics.users())
+    return Look(kernel.statistics.totals(), head, kernel.statistics.calls(), kernel.statistics.users())
 
 
 async def stats_text(kernel: Kernel, door: Door, _who: Who, slices: Slices) -> str:
@@ -126,9 +127,9 @@ async def stats_text(kernel: Kernel, door: Door, _who: Who, slices: Slices) -> s
     that may be.
     """
     found = await look(kernel, door, slices)
-    head = found.head | {"avg_response_time": f"{found.head['avg_response_time']:.9f}"}
+    head = found.totals._asdict() | {"avg_response_time": f"{found.totals.avg_response_time:.9f}"} | found.head
     lines = "".join(f"{name} {figure}\n" for name, figure in head.items())
-    users = [(_user(uid), figures) for uid, figures in found.users]
+    users = [(user_name(uid), figures) for uid, figures in found.users]
     held = [
         (each.uid, *(f"{used}/{each.limits[name]}" for name, used in each.used.items()))
         for each in kernel.accounts.statistics()
@@ -140,9 +141,9 @@ async def stats_text(kernel: Kernel, door: Door, _who: Who, slices: Slices) -> s
 async def stats_json(kernel: Kernel, door: Door, _who: Who, slices: Slices) -> str:
     """``stats.json``: the same as one object, times in seconds."""
     found = await look(kernel, door, slices)
-    whole: dict[str, Any] = dict(found.head)
+    whole: dict[str, Any] = found.totals._asdict() | found.head
     whole["calls"] = {name: await _as_json(figures, slices) for name, figures in found.calls}
-    whole["users"] = {_user(uid): await _as_json(figures, slices) for uid, figures in found.users}
+    whole["users"] = {user_name(uid): await _as_json(figures, slices) for uid, figures in found.users}
     whole["held"] = {
         str(each.uid): {name: {"used": used, "limit": each.limits[name]} for name, used in each.used.items()}
         for each in kernel.accounts.statistics()
@@ -197,6 +198,6 @@ async def _as_json(figures: Figures, slices: Slices) -> dict[str, Any]:
     }
 
 
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
     """A user's name in a table: those beyond the first 4096 are one."""
     return "others" if uid == OTHERS else str(uid)

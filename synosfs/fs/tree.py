@@ -3,6 +3,7 @@
 from functools import partial
 
 from synosfs.fs import msgq, observe, pipes, sem, shm
+from synosfs.fs.metrics import Metrics
 from synosfs.fs.node import Directory, TextFile
 from synosfs.fs.observe import Door, ShownFile, stats_json, stats_text
 from synosfs.fs.proc import Processes
@@ -22,6 +23,7 @@ def root(kernel: Kernel, door: Door) -> Directory:
             "proc": Processes(kernel),
             "sem": sem.directory(kernel),
             "stats": ShownFile(kernel, partial(stats_text, kernel, door)),
+            "metrics": ShownFile(kernel, Metrics(kernel, door).render),
             "stats.json": ShownFile(kernel, partial(stats_json, kernel, door)),
         }
     )
