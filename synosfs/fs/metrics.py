@@ -55,7 +55,7 @@ class Metrics:
     door: Door
     forecast: Forecast = field(default_factory=Forecast)
 
-    async def render(self, who: Who, slices: Slices) -> bytes:
+    async def render(self, who: Who, slices: Slices) -> bytearray:
         one = _Exposition(self.kernel, who, slices)
         await one.calls(self.door)
         used = {
@@ -65,7 +65,7 @@ class Metrics:
             **await one.posix_queues(),
         }
         one.limits(used, self.forecast)
-        return text(one.families)
+        return await text(one.families, slices)
 
 
 class _Exposition:

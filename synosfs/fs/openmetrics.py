@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from math import inf
 
 from synosfs.process.figures import Distribution
+from synosfs.slices import Slices
 
 _ESCAPED = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
 
@@ -69,6 +70,11 @@ class Family:
         self.text += (f"{name}{{{labels}}} {shown}\n" if labels else f"{name} {shown}\n").encode()
 
 
-def text(families: Iterable[Family]) -> bytes:
-    """The whole of an exposition."""
-    return b"".join([*(family.text for family in families), b"# EOF\n"])
+async def text(families: Iterable[Family], slices: Slices) -> bytearray:
+    """The whole of an exposition. It may be long, so it grows family by family."""
+    whole = bytearray()
+    for family in families:
+        whole += family.text
+        await slices.pause()
+    whole += b"# EOF\n"
+    return whole

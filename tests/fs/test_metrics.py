@@ -15,6 +15,7 @@ from pathlib import Path
 
 import posix_ipc
 import pytest
+import trio
 from children import wait_until
 from command import AS_NOBODY
 from doors import MountDoor
@@ -32,6 +33,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from synosfs.fs.openmetrics import Family, labels, text
 from synosfs.ipc.limits import Forecast, pages
 from synosfs.process.figures import Distribution, values_of
+from synosfs.slices import Line, Slices
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/metrics.md").read_text()
@@ -234,7 +236,8 @@ def test_what_is_written_is_read_again(one: str, other: str, numbers: list[int],
     counter.add(marked, 1 << 60)
     histogram.histogram(marked, found, range(10, 32, 2))
     summary.summary(marked, found)
-    read = samples(text([gauge, counter, histogram, summary]).decode())
+    whole = trio.run(text, [gauge, counter, histogram, summary], Slices(Line()))
+    read = samples(whole.decode())
     same = {("one", one), ("other", other)}
     assert read["a", frozenset(same)] == value
     assert read["b_bytes_total", frozenset(same)] == 1 << 60
