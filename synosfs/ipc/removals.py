@@ -50,14 +50,16 @@ class Removals:
         """Pass a list of all objects of a kind on; at its end, those are gone that the last one had besides."""
         now: dict[int, Listed] = {}
         before = self._seen.get(kind, {})
+        usages, used, latest = self._usages[kind], 0, self._usages.latest
         for listed in listing:
             if len(now) < _MOST_SEEN:
                 now[listed.number] = listed
+                used += listed.number in usages
             yield listed
         if len(now) == _MOST_SEEN:
             before, now = {}, {}  # more than can be told of
-        else:
-            self._usages.keep(kind, now, len(now))
+        elif len(usages) > used:  # it takes 1 ms for tens of thousands
+            self._usages.keep(kind, now, latest)
         self._seen[kind] = now
         missing = (listed for number, listed in before.items() if number not in now)
         for listed in islice(missing, MOST_SHOWN):

@@ -17,9 +17,11 @@ class Usage:
     long they ran and were parked. The dispatcher adds to the fields directly: this is its hot path.
     """
 
-    __slots__ = ("bytes", "calls", "errors", "parked_ns", "running_ns", "waits")
+    __slots__ = ("bytes", "calls", "errors", "parked_ns", "running_ns", "serial", "waits")
 
-    def __init__(self) -> None:
+    def __init__(self, serial: int = 0) -> None:
+        #: Which in the order of all that were ever begun.
+        self.serial = serial
         self.calls = self.errors = self.bytes = self.waits = 0
         self.running_ns = self.parked_ns = 0
 
@@ -33,6 +35,8 @@ class Usages:
 
     def __init__(self) -> None:
         self._of: dict[str, dict[int, Usage]] = {"msg": {}, "sem": {}, "shm": {}}
+        #: The serial number of the latest.
+        self.latest = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._of.values()))
@@ -51,7 +55,8 @@ class Usages:
     def begin(self, kind: str, number: int) -> Usage:
         """Nothing has been done with it yet."""
         usages = self._of[kind]
-        usage = usages[number] = Usage()
+        self.latest += 1
+        usage = usages[number] = Usage(self.latest)
         if len(usages) > _MOST:
             for old in list(usages)[: _MOST // 2]:
                 del usages[old]
@@ -63,9 +68,10 @@ class Usages:
         if usages is not None and isinstance(number, int):
             usages.pop(number, None)
 
-    def keep(self, kind: str, there: Container[int], count: int) -> None:
-        """Of this kind, ``count`` are there; what belongs to no one of them is forgotten."""
+    def keep(self, kind: str, there: Container[int], latest: int) -> None:
+        """A look at all of this kind found ``there``, and began when ``latest`` was: what is older, and of none of
+        them, is forgotten.
+        """
         usages = self._of[kind]
-        if len(usages) > count:
-            for number in [number for number in usages if number not in there]:
-                del usages[number]
+        for number in [n for n, usage in usages.items() if n not in there and usage.serial <= latest]:
+            del usages[number]
