@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import posix_ipc
 import pytest
@@ -30,8 +31,11 @@ from prometheus_client import parser as old_format
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 
+from synosfs.fs.metrics import Metrics
 from synosfs.fs.openmetrics import Family, labels, text
+from synosfs.host.thread import install_interrupt_handler
 from synosfs.ipc.limits import Forecast, pages
+from synosfs.kernel import Kernel
 from synosfs.process.figures import Distribution, values_of
 from synosfs.slices import Line, Slices
 
@@ -216,6 +220,31 @@ def test_a_forecast_goes_by_the_rate_of_the_last_minutes(looks: list[tuple[float
                 (used - before) / (now - since) == pytest.approx(rate) for since, before in seen[:-1] if since < now
             )
     assert len(forecast._looks["msgmni"]) <= 62
+
+
+class Counting(Slices):
+    """Slices, and how often others could have been let in."""
+
+    pauses = 0
+
+    async def pause(self) -> None:
+        self.pauses += 1
+        await super().pause()
+
+
+async def test_others_are_let_in_between_two_objects(objects: tuple[int, int, int], nothing_left: None) -> None:
+    install_interrupt_handler()
+    kernel, made = Kernel(), [msgget(CONSTANTS["IPC_PRIVATE"], 0o600) for _ in range(100)]
+    try:
+        slices = Counting(Line())
+        who = SimpleNamespace(pid=os.getpid(), uid=os.geteuid(), gid=os.getegid(), umask=0)
+        whole = await Metrics(kernel, list).render(who, slices)
+        shown = names(samples(whole.decode()), "queue_messages", "msqid")
+        assert slices.pauses >= len(shown) >= len(made)
+    finally:
+        for queue in made:
+            msgctl(queue, CONSTANTS["IPC_RMID"])
+        await kernel.close()
 
 
 # --- the text ---
