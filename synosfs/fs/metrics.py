@@ -234,10 +234,10 @@ class _Exposition:
         largest = self._family("posix_queue_message_limit_bytes", "gauge", "mq_msgsize: the largest message", "bytes")
         there = self._family("posix_queue_mode", "gauge", "the permission bits of a POSIX queue")
         names = None
-        with trio.move_on_after(_PATIENCE_S):
+        with trio.move_on_after(_PATIENCE_S if mqueue_fs.is_seen() else 0):
             names = await trio.to_thread.run_sync(mqueue_fs.names, abandon_on_cancel=True, limiter=PosixQueues.listers)
         listed = self._family("posix_queues_listed", "gauge", "1: all POSIX queues are here; 0: the host did not say")
-        listed.add("", int(names is not None and mqueue_fs.is_seen()))
+        listed.add("", int(names is not None))
         for name in names or ():
             with suppress(SynosError):  # it is gone, or not for who asks, or somebody has a lease on it
                 marked = labels(name=f"/{name}", uid=mqueue_fs.status(name).st_uid)
