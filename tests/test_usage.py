@@ -68,6 +68,20 @@ async def test_each_kind_counts_its_calls_and_the_bytes_that_they_moved(kernel: 
     assert not len(usages)
 
 
+async def test_a_posix_queue_has_one_usage_for_all_who_open_it(kernel: Kernel, call: Callable) -> None:
+    name = f"/synosfs-usage-{os.getpid()}"
+    for flags in ("O_CREAT|O_EXCL|O_RDWR", "O_RDWR"):
+        queue = (await call("mq_open", name, flags)).ret
+        await call("mq_send", queue, b"hello")
+        await call("mq_receive", queue)
+        await call("close", queue)
+    used = kernel.ipc.usages.of("mqueue", name[1:])
+    assert used.bytes == 20
+    assert used.calls >= 4
+    await call("mq_unlink", name)
+    assert not len(kernel.ipc.usages)
+
+
 async def test_what_is_removed_here_leaves_nothing(kernel: Kernel, call: Callable) -> None:
     for _ in range(50):
         queue = (await call("msgget", 0, 0o600)).ret

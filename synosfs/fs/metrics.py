@@ -144,10 +144,10 @@ class _Exposition:
 
     # --- objects ---
 
-    def _used_by_calls(self, kind: str, number: int) -> None:
-        usage = self._kernel.ipc.usages.of(kind, number)
+    def _used_by_calls(self, kind: str, name: int | str) -> None:
+        usage = self._kernel.ipc.usages.of(kind, name)
         if usage.calls:
-            marked = labels(kind=kind, id=number)
+            marked = labels(kind=kind, id=name)
             sums = (usage.calls, usage.errors, usage.bytes, usage.waits, usage.running_ns / 1e9, usage.parked_ns / 1e9)
             for family, value in zip(self._used, sums, strict=True):
                 family.add(marked, value)
@@ -233,15 +233,18 @@ class _Exposition:
         most = self._family("posix_queue_limit_messages", "gauge", "mq_maxmsg: messages that a POSIX queue may hold")
         largest = self._family("posix_queue_message_limit_bytes", "gauge", "mq_msgsize: the largest message", "bytes")
         there = self._family("posix_queue_mode", "gauge", "the permission bits of a POSIX queue")
-        names = None
+        names, latest = None, self._kernel.ipc.usages.latest
         with trio.move_on_after(_PATIENCE_S if mqueue_fs.is_seen() else 0):
             names = await trio.to_thread.run_sync(mqueue_fs.names, abandon_on_cancel=True, limiter=PosixQueues.listers)
         listed = self._family("posix_queues_listed", "gauge", "1: all POSIX queues are here; 0: the host did not say")
         listed.add("", int(names is not None))
+        if names is not None:
+            self._kernel.ipc.usages.keep("mqueue", frozenset(names), latest)
         for name in names or ():
             with suppress(SynosError):  # it is gone, or not for who asks, or somebody has a lease on it
                 marked = labels(name=f"/{name}", uid=mqueue_fs.status(name).st_uid)
                 there.add(marked, mqueue_fs.status(name).st_mode & 0o777)
+                self._used_by_calls("mqueue", name)
                 if self._rights is not None:
                     with rights.acting_as(self._rights):
                         line, found = mqueue_fs.line(name), posix_mq.attributes_now(name)

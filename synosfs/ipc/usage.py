@@ -1,9 +1,9 @@
 """What the calls here have done with each object: the host counts no calls.
 
-A System V object's usage is kept by its kind and id, and goes with the object: when it is removed here, when a look at
-all of its kind misses it, and when its id is a new one's. Of objects that native programs remove while nobody looks,
-the usages of so many are kept that a full namespace has room twice; then the older half is forgotten. What a descriptor
-stands for keeps its usage itself (``process.descriptors``).
+The usage of a System V object is kept by its kind and id, that of a POSIX queue by its name. It goes with the object:
+when it is removed here, when a look at all of its kind misses it, and when its id or name is a new one's. Of objects
+that native programs remove while nobody looks, the usages of so many are kept that a full namespace has room twice;
+then the older half is forgotten. What a descriptor stands for has its usage at hand (``process.descriptors``).
 """
 
 from collections.abc import Container, Mapping
@@ -31,10 +31,10 @@ UNUSED = Usage()
 
 
 class Usages:
-    """Those of the System V objects. Used from the trio thread only."""
+    """Those of the objects that have a name. Used from the trio thread only."""
 
     def __init__(self) -> None:
-        self._of: dict[str, dict[int, Usage]] = {"msg": {}, "sem": {}, "shm": {}}
+        self._of: dict[str, dict[int | str, Usage]] = {"msg": {}, "sem": {}, "shm": {}, "mqueue": {}}
         #: The serial number of the latest.
         self.latest = 0
 
@@ -44,15 +44,19 @@ class Usages:
     def __contains__(self, kind: str) -> bool:
         return kind in self._of
 
-    def __getitem__(self, kind: str) -> Mapping[int, Usage]:
-        """Those of a kind by id, the same mapping for ever."""
+    def __getitem__(self, kind: str) -> Mapping[int | str, Usage]:
+        """Those of a kind by id or name, the same mapping for ever."""
         return self._of[kind]
 
-    def of(self, kind: str, number: int) -> Usage:
+    def of(self, kind: str, number: int | str) -> Usage:
         """That of an object, to look at."""
         return self._of[kind].get(number, UNUSED)
 
-    def begin(self, kind: str, number: int) -> Usage:
+    def opened(self, kind: str, name: str, *, new: bool) -> Usage:
+        """That of an object which has been opened by name, perhaps as a new one."""
+        return (None if new else self._of[kind].get(name)) or self.begin(kind, name)
+
+    def begin(self, kind: str, number: int | str) -> Usage:
         """Nothing has been done with it yet."""
         usages = self._of[kind]
         self.latest += 1
@@ -64,11 +68,10 @@ class Usages:
 
     def gone(self, kind: str, number: int | str) -> None:
         """It has been removed."""
-        usages = self._of.get(kind)
-        if usages is not None and isinstance(number, int):
-            usages.pop(number, None)
+        if kind in self._of:
+            self._of[kind].pop(number, None)
 
-    def keep(self, kind: str, there: Container[int], latest: int) -> None:
+    def keep(self, kind: str, there: Container[int | str], latest: int) -> None:
         """A look at all of this kind found ``there``, and began when ``latest`` was: what is older, and of none of
         them, is forgotten.
         """

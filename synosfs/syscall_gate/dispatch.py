@@ -49,7 +49,7 @@ _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write h
 #: So many calls are made in one go at most: the main thread asks for them, and takes their ends, in a row.
 _LONGEST_RUN = 32
 
-_NO_USAGES: Mapping[int, Usage] = {}
+_NO_USAGES: Mapping[int | str, Usage] = {}
 
 #: The name under which calls are counted that there are none of.
 _UNKNOWN = "unknown"
@@ -77,7 +77,7 @@ class _Call:
     moves_ret: bool
     object_at: int
     kind: str | None
-    usages: Mapping[int, Usage]
+    usages: Mapping[int | str, Usage]
     used_at: int
 
 
