@@ -97,6 +97,7 @@ async def test_ids_that_mean_nothing_have_no_usage(kernel: Kernel, call: Callabl
         await call("msgrcv", number, 10)
         await call("msgctl", number, "IPC_STAT")
     await call("process_vm_readv", 1, 10, 0x1000)
+    assert (await call("ftok", "/etc/hostname", 7)).ret
     assert not len(kernel.ipc.usages)
 
 

@@ -15,25 +15,23 @@ let in, and the cap on what their replies hold.
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from errno import EAGAIN, ECANCELED, EIO, ENOBUFS, ETIMEDOUT
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock, excerpt
 from synosfs.host import rights
 from synosfs.ipc.manager import IPCManager
-from synosfs.ipc.usage import Usage
 from synosfs.process.descriptors import Description
 from synosfs.process.figures import PIECE
 from synosfs.slices import Slice
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.effects import Effect
+from synosfs.syscall_gate.calls import Call, calls, used_by
 from synosfs.syscall_gate.observers import Completed, Observers
 from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
-from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
+from synosfs.syscall_gate.spec import Row
 from synosfs.syscall_gate.statistics import SyscallStatistics
 from synosfs.syscall_gate.waiting import Blocking, InSteps, OnAvatar, Sleep, Until, WhenReady
 
@@ -49,8 +47,6 @@ _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write h
 #: So many calls are made in one go at most: the main thread asks for them, and takes their ends, in a row.
 _LONGEST_RUN = 32
 
-_NO_USAGES: Mapping[int | str, Usage] = {}
-
 #: The name under which calls are counted that there are none of.
 _UNKNOWN = "unknown"
 
@@ -61,30 +57,10 @@ _cpu = time.thread_time_ns
 Translate = Callable[[Request], Request]
 
 
-@dataclass(frozen=True, slots=True)  # a slot is read in a third of the time that a tuple's field takes
-class _Call:
-    """All that the hot path needs of a call, found by one look-up. ``data_at``: where its data stands among the values,
-    -1 when it takes none; ``object_at``: the descriptor that it is about, -1 when it is about none. ``kind``: that of
-    the System V objects that it is about; ``usages``: theirs, where the value at ``used_at`` names one, else nothing.
-    """
-
-    row: Row
-    handler: Callable[..., Any]
-    bind: Callable[[Request], Bound]
-    name: str
-    effect: Effect | None
-    data_at: int
-    moves_ret: bool
-    object_at: int
-    kind: str | None
-    usages: Mapping[int | str, Usage]
-    used_at: int
-
-
 class Waiting(NamedTuple):
     """A call that cannot be answered now, and what it is waiting for."""
 
-    call: _Call
+    call: Call
     values: Sequence[Any]
     timeout: float | None
     blocking: Blocking
@@ -145,33 +121,12 @@ class SyscallDispatcher:
         self.observers = Observers()
         self._watching = self.observers.watching
         self._books = books
-        self._calls: dict[str | int, _Call] = {}
-        for row in table.ROWS:
-            kinds = [param.kind.label for param in row.params]
-            data_at = kinds.index("data") if "data" in kinds and not row.moves_ret else -1
-            object_at = row.about.place if row.about is not None and row.about.kind == BY_DESCRIPTOR else -1
-            statistics.add(row.name, ipc=row.is_ipc)
-            kind, usages, used_at = None, _NO_USAGES, 0
-            if row.about is not None and row.family.label in books.usages:
-                kind = row.family.label
-                if row.about.kind == kind and row.about.place >= 0:
-                    usages, used_at = books.usages[kind], row.about.place
-            call = _Call(
-                row=row,
-                handler=row.handler,
-                bind=binder(row),
-                name=row.name,
-                effect=row.effect,
-                data_at=data_at,
-                moves_ret=row.moves_ret,
-                object_at=object_at,
-                kind=kind,
-                usages=usages,
-                used_at=used_at,
-            )
-            self._calls[row.name] = call
-            if row.number is not None:
-                self._calls[row.number] = call
+        self._calls: dict[str | int, Call] = {}
+        for call in calls(books.usages):
+            statistics.add(call.name, ipc=call.row.is_ipc)
+            self._calls[call.name] = call
+            if call.row.number is not None:
+                self._calls[call.row.number] = call
         statistics.add(_UNKNOWN)
 
     def turn(self, caller: Caller) -> Turn:
@@ -362,7 +317,7 @@ class SyscallDispatcher:
 
     def _complete(
         self,
-        call: _Call | None,
+        call: Call | None,
         caller: Caller,
         values: Sequence[Any],
         reply: Reply,
@@ -398,7 +353,7 @@ class SyscallDispatcher:
                 tally.ipc += 1
                 used = about.usage
         elif call is not None and call.kind is not None and values:
-            used = call.usages.get(values[call.used_at]) or self._used(call, call.kind, caller, values, reply)
+            used = call.usages.get(values[call.used_at]) or used_by(call, caller, values, reply)
         if used is not None:
             used.calls += 1
             used.bytes += moved
@@ -419,20 +374,6 @@ class SyscallDispatcher:
             self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))
         return reply
 
-    def _used(self, call: _Call, kind: str, caller: Caller, values: Sequence[Any], reply: Reply) -> Usage | None:
-        """That of the object that the call was about. It begins with the first call that succeeds, but for those that
-        control: an id may be any number, and IPC_RMID leaves none.
-        """
-        about = call.row.about
-        assert about is not None
-        number = reply.ret if about.place < 0 else values[about.place]
-        if about.kind == "address":
-            number = caller.address_space.shmid_at(number)
-        used = self._books.usages[kind].get(number)
-        if used is None and not reply.errno and number is not None and not call.name.endswith("ctl"):
-            used = self._books.usages.begin(kind, number)
-        return used
-
 
 def _failed(error: Exception) -> Reply:
     if isinstance(error, SynosError):
@@ -443,7 +384,7 @@ def _failed(error: Exception) -> Reply:
     return Reply(-1, errno=EIO, message=f"an error of synosfs itself ({type(error).__name__}); its log tells more")
 
 
-def _run(call: _Call, caller: Caller, values: Sequence[Any]) -> Reply | Blocking:
+def _run(call: Call, caller: Caller, values: Sequence[Any]) -> Reply | Blocking:
     """Handle, and if the handler would wait and left the first try to us, try once. Runs with the caller's rights."""
     answer = call.handler(caller, *values)
     # By exact type where it can be: isinstance(answer, Reply) is slow when it is none.
