@@ -58,8 +58,8 @@ class Kernel:
         self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
         self.observers = self.dispatcher.observers
         self.witnesses = Witnesses()
-        at_exit = self.parking.end_process, self.ipc.ended, self._owner_ended, self._remember
-        self.processes.at_exit += at_exit
+        self.processes.at_exit += [self.parking.end_process, self.statistics.ended, self.ipc.ended]
+        self.processes.at_exit += [self._owner_ended, self._remember]
 
     async def close(self) -> None:
         """Answer all who are blocked, and let go of every process."""

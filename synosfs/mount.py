@@ -15,9 +15,8 @@ import trio
 
 from synosfs import runtime
 from synosfs.errors import SynosError
-from synosfs.fs import observe, tree
+from synosfs.fs import tree
 from synosfs.fs.interrupts import InterruptWatch, Waiter
-from synosfs.fs.node import TextFile
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
 from synosfs.host import guard
@@ -78,8 +77,11 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         receiver = Receiver(interrupts.notice, partial(signal.setitimer, signal.ITIMER_REAL))
         signal.signal(signal.SIGALRM, receiver.rouse)
         stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)  # or it would end an interpreter that is ending
-        stats = TextFile(lambda: observe.stats_text(kernel, operations.statistics()))
-        operations = Operations(tree.root(kernel, stats), receiver, kernel)
+
+        def door() -> list[tuple[str, object]]:  # which has the root, and is shown in it
+            return operations.statistics()
+
+        operations = Operations(tree.root(kernel, door), receiver, kernel)
 
         await receiver.install(plain=options.plain_receive)
         _mount(operations, options)

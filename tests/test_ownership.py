@@ -23,6 +23,7 @@ from synosfs.ipc.ownership import Left, Ownership
 from synosfs.ipc.removals import UNSEEN, Removals
 from synosfs.ipc.sysv import Listed
 from synosfs.ipc.things import Thing, Things
+from synosfs.ipc.usage import Usages
 
 ROOT, USER, OTHER = Credentials(0, 0, (), 1 << 3), Credentials(1000, 1000, (), 0), Credentials(1001, 1001, (), 0)
 
@@ -224,7 +225,7 @@ def test_one_that_nobody_may_read_or_that_is_none_does_not_end_the_mount(tmp_pat
 
 
 def test_what_is_missing_at_a_look_is_told_of_once_and_what_was_removed_here_is_not() -> None:
-    removals = Removals(Journal())
+    removals = Removals(Journal(), Usages())
 
     def look(*numbers: int) -> None:
         listing = [Listed(number, number + 100, 1000) for number in numbers]

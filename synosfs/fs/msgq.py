@@ -78,7 +78,7 @@ class QueueFile(Node):
         # A shell's > truncates before it writes: messages are taken by reading, never by truncation.
         if change.size:
             raise SynosError(EINVAL, "a queue's size is what its messages make it; set qbytes for its limit")
-        await _QUEUES.change_owner(self.kernel, self.msqid, change, who)
+        await QUEUES.change_owner(self.kernel, self.msqid, change, who)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self.kernel.ipc.with_true_pids(self._status())
@@ -172,7 +172,7 @@ def _control(msqid: int, command: int, **given: int | None) -> Request:
     return sysv.request("msgctl", msqid, command, **given)
 
 
-_QUEUES = sysv.Family(
+QUEUES = sysv.Family(
     table="msg",
     file=_file,
     status=lambda msqid: MessageQueue(msqid).status_any(),
@@ -185,7 +185,7 @@ _QUEUES = sysv.Family(
 
 _HEADER = (
     *("key", "msqid", "uid", "gid", "perms", "cbytes", "qnum", "qbytes"),
-    *("lspid", "lrpid", "stime", "rtime", "ctime", "cuid", "cgid", "owners"),
+    *("lspid", "lrpid", "stime", "rtime", "ctime", "cuid", "cgid", *sysv.USED, "owners"),
 )
 
 
@@ -225,10 +225,10 @@ def directory(kernel: Kernel) -> Directory:
     commands = _COMMANDS | {"reap": orphans.command(kernel, uses.QUEUES)}
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _QUEUES, status), commands),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, QUEUES, status), commands),
             "orphans": orphans.OrphansFile(kernel, uses.QUEUES),
-            "sysv": sysv.ById(kernel, _QUEUES),
-            "key": sysv.ByKey(kernel, _QUEUES),
+            "sysv": sysv.ById(kernel, QUEUES),
+            "key": sysv.ByKey(kernel, QUEUES),
             "posix": posix_mq.directory(kernel),
             "removed": RemovedFile(kernel, "msgq"),
         }

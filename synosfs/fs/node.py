@@ -161,12 +161,12 @@ def reads(flags: int) -> bool:
 class Snapshot(Handle):
     """A file whose text was made when it was opened, so that its parts fit together."""
 
-    def __init__(self, text: str | bytes) -> None:
+    def __init__(self, text: str | bytes | bytearray) -> None:
         self._data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
         self.held = len(self._data)
 
     async def read(self, offset: int, size: int) -> bytes:
-        return self._data[offset : offset + size]
+        return bytes(memoryview(self._data)[offset : offset + size])
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,25 @@
-"""The files that only show: ``help`` and ``stats``. They render what others count and change nothing."""
+"""The files that only show: ``help``, ``stats``, ``stats.json`` and the ``stats`` of a process. They render what others
+count and change nothing.
+"""
 
-from collections.abc import Iterable
+import json
+import stat
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from errno import EACCES
+from typing import Any, NamedTuple
 
 from synosfs import __version__
+from synosfs.errors import SynosError
+from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, writes
 from synosfs.fs.tables import columns
 from synosfs.kernel import Kernel
 from synosfs.process.accounts import KINDS
+from synosfs.process.figures import Figures
+from synosfs.process.host_process import HostProcess
+from synosfs.slices import Slices
 from synosfs.syscall_gate import table
+from synosfs.syscall_gate.statistics import OTHERS, Record, Totals, record_of
 
 _HELP = """\
 synosfs {version}: system calls by echo and cat, on this host's own IPC objects.
@@ -39,7 +52,8 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
   msgq/removed    what is gone from there, whose it was, why and by whom; in sem/, shm/ and pipes/ likewise
   proc/self/fd/   links to what the descriptors stand for (0, 1, 2: the process's own); proc/self/fds their table
   proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
-  proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
+  proc/self/      this process: status, blocked, undo, stats, syscall
+  stats           counts and latencies of every call; stats.json the same; metrics, for Prometheus, every object too
   proc/<pid>/ctl  what a process has, a table; write 'close 5', 'detach 0x7f…', 'end <tid>', 'end all EIO' to take it
 
   echo spawn /bin/sort sort stdin=3 stdout=6 >&5    a program with descriptors of the session's; then wait4, its status
@@ -60,47 +74,132 @@ def help_text() -> str:
     return _HELP.format(version=__version__, calls=columns(("call", "what it does; [optional]"), rows))
 
 
-def stats_text(kernel: Kernel, door: Iterable[tuple[str, object]]) -> str:
-    """``stats``: the totals, the blocked callers, what the door has to say of itself, and a line a call; times in
-    microseconds in the table.
+#: The door's own figures, by name.
+Door = Callable[[], list[tuple[str, object]]]
+
+
+@dataclass(frozen=True)
+class ShownFile(Node):
+    """A read-only file whose text is made in slices at each open."""
+
+    kernel: Kernel
+    render: Callable[[Who, Slices], Awaitable[str | bytearray]]
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFREG | 0o444)
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if writes(flags):
+            raise SynosError(EACCES, "this file is for reading")
+        return Snapshot(await self.render(who, Slices(self.kernel.accounts.of(who.uid).line)))
+
+
+class Look(NamedTuple):
+    """All that is counted: the totals, other single figures by name, and what there is of each call and each user."""
+
+    totals: Totals
+    head: dict[str, object]
+    calls: list[tuple[str, Figures]]
+    users: list[tuple[int, Figures]]
+
+
+async def look(kernel: Kernel, door: Door, slices: Slices) -> Look:
+    for _ in kernel.statistics.fold():
+        await slices.pause()
+    watched, parking = kernel.watches.statistics(), kernel.parking.statistics()
+    head = {
+        "processes": len(kernel.processes),
+        "children": kernel.processes.forks.statistics(),
+        "blocked_callers": parking.parked,
+        "blocked_total": parking.total,
+        **dict(door()),
+        "watched": watched.watched,
+        "watchers": watched.watchers,
+        "watching_threads": watched.threads,
+        "watches_started": watched.started,
+    }
+    return Look(kernel.statistics.totals(), head, kernel.statistics.calls(), kernel.statistics.users())
+
+
+async def stats_text(kernel: Kernel, door: Door, _who: Who, slices: Slices) -> str:
+    """``stats``: the single figures, a line a call, a line a user, and what each user holds of the daemon, and how much
+    that may be.
     """
-    totals, parking = kernel.statistics.totals(), kernel.parking.statistics()
-    watched = kernel.watches.statistics()
-    lines = [
-        f"total_calls {totals.total_calls}",
-        f"ipc_calls {totals.ipc_calls}",
-        f"avg_response_time {totals.avg_response_time:.9f}",
-        f"consciousness_optimizations {totals.consciousness_optimizations}",
-        f"processes {len(kernel.processes)}",
-        f"children {kernel.processes.forks.statistics()}",
-        f"blocked_callers {parking.parked}",
-        f"blocked_total {parking.total}",
-        *(f"{name} {figure}" for name, figure in door),
-        f"watched {watched.watched}",
-        f"watchers {watched.watchers}",
-        f"watching_threads {watched.threads}",
-        f"watches_started {watched.started}",
-    ]
-    rows = [
-        (
-            record.name,
-            record.count,
-            record.errors,
-            record.blocked,
-            record.bytes,
-            *(f"{seconds * 1e6:.1f}" for seconds in (record.mean, record.p50, record.p99, record.most)),
-            ",".join(f"{name}:{count}" for name, count in record.errnos.items()) or "-",
-        )
-        for record in kernel.statistics.records()
-    ]
-    header = ("call", "count", "errors", "blocked", "bytes", "mean_us", "p50_us", "p99_us", "max_us", "errnos")
-    return "\n".join(lines) + "\n\n" + columns(header, rows) + "\n" + _users(kernel)
-
-
-def _users(kernel: Kernel) -> str:
-    """What each user holds of the daemon, and how much that may be."""
-    rows = [
+    found = await look(kernel, door, slices)
+    head = found.totals._asdict() | {"avg_response_time": f"{found.totals.avg_response_time:.9f}"} | found.head
+    lines = "".join(f"{name} {figure}\n" for name, figure in head.items())
+    users = [(user_name(uid), figures) for uid, figures in found.users]
+    held = [
         (each.uid, *(f"{used}/{each.limits[name]}" for name, used in each.used.items()))
         for each in kernel.accounts.statistics()
     ]
-    return columns(("uid", *KINDS), rows)
+    texts = [lines, await _figures("call", found.calls, slices), await _figures("user", users, slices)]
+    return "\n".join([*texts, columns(("uid", *KINDS), held)])
+
+
+async def stats_json(kernel: Kernel, door: Door, _who: Who, slices: Slices) -> str:
+    """``stats.json``: the same as one object, times in seconds."""
+    found = await look(kernel, door, slices)
+    whole: dict[str, Any] = found.totals._asdict() | found.head
+    whole["calls"] = {name: await _as_json(figures, slices) for name, figures in found.calls}
+    whole["users"] = {user_name(uid): await _as_json(figures, slices) for uid, figures in found.users}
+    whole["held"] = {
+        str(each.uid): {name: {"used": used, "limit": each.limits[name]} for name, used in each.used.items()}
+        for each in kernel.accounts.statistics()
+    }
+    return json.dumps(whole, indent=1) + "\n"
+
+
+async def process_stats(process: HostProcess, slices: Slices) -> str:
+    """``proc/<pid>/stats``: how many calls, how many of them failed, and a line a call."""
+    found = []
+    for name, figures in process.figures():
+        found.append((name, figures))
+        await slices.pause()
+    found.sort(key=lambda item: -item[1].count)
+    calls, errors = process.counted()
+    return f"calls {calls}\nerrors {errors}\n\n" + await _figures("call", found, slices)
+
+
+_HEADER = (
+    *("count", "errors", "blocked", "bytes", "mean_us", "p50_us", "p90_us", "p99_us", "max_us"),
+    *("parked_mean_us", "parked_p50_us", "parked_p90_us", "parked_p99_us", "parked_max_us", "errnos"),
+)
+
+
+async def _figures(of: str, found: Iterable[tuple[str, Figures]], slices: Slices) -> str:
+    """A table of figures, times in microseconds."""
+    rows = []
+    for name, figures in found:
+        rows.append((name, *_row(record_of(figures))))
+        await slices.pause()
+    return columns((of, *_HEADER), rows)
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    times = (*record.running[1:], *record.parked[1:])
+    errnos = ",".join(f"{name}:{count}" for name, count in record.errnos.items()) or "-"
+    counts = record.count, record.errors, record.blocked, record.bytes
+    return (*counts, *(f"{seconds * 1e6:.1f}" for seconds in times), errnos)
+
+
+async def _as_json(figures: Figures, slices: Slices) -> dict[str, Any]:
+    await slices.pause()
+    record = record_of(figures)
+    times = {"running": record.running._asdict(), "parked": record.parked._asdict()}
+    return {
+        "count": record.count,
+        "errors": record.errors,
+        "blocked": record.blocked,
+        "bytes": record.bytes,
+        "errnos": record.errnos,
+        **times,
+    }
+
+
+def user_name(uid: int) -> str:
+    """A user's name in a table: those beyond the first 4096 are one."""
+    return "others" if uid == OTHERS else str(uid)

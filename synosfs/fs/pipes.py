@@ -18,6 +18,7 @@ from synosfs.fs.node import FOREVER, Attributes, Node, Who, no_such
 from synosfs.fs.posix import change_attributes
 from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import call_as
+from synosfs.fs.sysv import USED, used
 from synosfs.ipc import pipe
 from synosfs.ipc.change import Change
 from synosfs.ipc.fifo import Fifo, is_reserved
@@ -114,7 +115,7 @@ def _numbers_of_pipes(process: Process) -> list[tuple[int, int]]:
 
 # --- pipes/ctl -------------------------------------------------------------------------------------------------------
 
-_HEADER = ("name", "type", "pid", "fd", "end", "size", "bytes", "uid", "gid", "perms", "ipc_id")
+_HEADER = ("name", "type", "pid", "fd", "end", "size", "bytes", "uid", "gid", "perms", "ipc_id", *USED)
 
 
 def _create(name: str, mode: int) -> Request:
@@ -151,7 +152,7 @@ def directory(kernel: Kernel) -> Pipes:
 
     def rows(who: Who) -> Iterable[tuple[object, ...]]:
         for name, fifo in kernel.ipc.fifos:
-            yield (word(name), "fifo", *5 * ("-",), fifo.uid, fifo.gid, Octal(fifo.mode), "-")
+            yield (word(name), "fifo", *5 * ("-",), fifo.uid, fifo.gid, Octal(fifo.mode), *4 * ("-",))
         for process in _seen(kernel, who):
             for pid, number in _numbers_of_pipes(process):
                 description = process.descriptors.get(number)
@@ -161,7 +162,18 @@ def directory(kernel: Kernel) -> Pipes:
                 if not description.apart:  # else another may hold the pipe's lock
                     size, count = pipe.size(description.host_fd), pipe.readable_bytes(description.host_fd)
                 owner = (*process.owner(), "0600")
-                yield (f"{pid}.{number}", "pipe", pid, number, end, size, count, *owner, description.ipc_id)
+                yield (
+                    f"{pid}.{number}",
+                    "pipe",
+                    pid,
+                    number,
+                    end,
+                    size,
+                    count,
+                    *owner,
+                    description.ipc_id,
+                    *used(description.usage).values(),
+                )
 
     ctl = CtlFile(kernel, _HEADER, rows, _COMMANDS)
     return Pipes(kernel, {"ctl": ctl, "removed": RemovedFile(kernel, "pipes")})

@@ -5,17 +5,18 @@ shell can be given a pipe by its subshell, which dies with its own. Looking ther
 ``syscall`` for writing does.
 """
 
-import functools
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from errno import ENOENT, ESRCH
+from functools import cache, partial
 
 from synosfs.errors import SynosError, printable
 from synosfs.fs.descriptors import Descriptors, records_table
 from synosfs.fs.memory import MemoryFile, attachments_table
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, no_such, writes
+from synosfs.fs.observe import process_stats
 from synosfs.fs.process_ctl import ProcessCtl
 from synosfs.fs.session import look_into
 from synosfs.fs.syscall_file import ProcessSyscallFile
@@ -152,10 +153,10 @@ class ProcessFile(Node):
         elif not self.kernel.sees(process, who.pid, who.uid, who.gid):
             raise no_such(str(process.pid))
         try:
-            text = self.render(self.kernel, process)
+            text, slices = self.render(self.kernel, process), Slices(self.kernel.accounts.of(who.uid).line)
             if isinstance(text, Table):
-                text = await table(*text, Slices(self.kernel.accounts.of(who.uid).line))
-            shown = Snapshot(text)
+                text = await table(*text, slices)
+            shown = Snapshot(text if isinstance(text, str) else await text(slices))
         except (FileNotFoundError, ProcessLookupError):
             shown = None
         if shown is None or not process.has_its_pid:  # else its pid was its own when the text was made
@@ -163,11 +164,13 @@ class ProcessFile(Node):
         return shown
 
 
-Render = Callable[[Kernel, HostProcess], str | Table]
+#: A text, a table, or what makes a text in slices.
+Render = Callable[[Kernel, HostProcess], str | Table | Callable[[Slices], Awaitable[str]]]
 
 
 def _status(kernel: Kernel, process: HostProcess) -> str:
     ids, stat_now = credentials.identifiers(process.pid), procfs.stat(process.pid)
+    calls, errors = process.counted()
     fields = {
         "Name": printable(stat_now.command),
         "Pid": process.pid,
@@ -177,8 +180,8 @@ def _status(kernel: Kernel, process: HostProcess) -> str:
         "Uid": "\t".join(map(str, ids.uids)),
         "Gid": "\t".join(map(str, ids.gids)),
         "Groups": " ".join(map(str, ids.groups)),
-        "Calls": process.calls,
-        "Errors": process.errors,
+        "Calls": calls,
+        "Errors": errors,
         "Blocked": len(kernel.parking.of(process)),
         "Owns": " ".join(word(str(thing)) for thing in kernel.ipc.ownership.of(process)),
     }
@@ -191,10 +194,6 @@ def _blocked(kernel: Kernel, process: HostProcess) -> Table:
     return Table(("tid", "seconds", "call"), rows)
 
 
-def _stats(_kernel: Kernel, process: HostProcess) -> str:
-    return f"calls {process.calls}\nerrors {process.errors}\n"
-
-
 def _children(_kernel: Kernel, process: HostProcess) -> str:
     """Those that it has forked here, as /proc/<pid>/task/<tid>/children has others."""
     return "".join(f"{pid} " for pid in process.children_pids())
@@ -202,7 +201,7 @@ def _children(_kernel: Kernel, process: HostProcess) -> str:
 
 def _undo(kernel: Kernel, process: HostProcess) -> Table:
     """What the end of the process will add to semaphores; see ``ipc.undo`` for what this cannot know."""
-    is_set = functools.cache(_is_set)
+    is_set = cache(_is_set)
     entries = (entry for entry in kernel.ipc.undo.of(process) if is_set(entry[0]))
     return Table(("semid", "num", "adjustment"), entries)
 
@@ -221,7 +220,7 @@ _FILES: dict[str, tuple[Render, int]] = {
     "blocked": (_blocked, 0o400),
     "attach": (attachments_table, 0o400),
     "fds": (records_table, 0o400),
-    "stats": (_stats, 0o444),
+    "stats": (lambda _kernel, process: partial(process_stats, process), 0o444),
     "children": (_children, 0o444),
     "undo": (_undo, 0o400),
 }

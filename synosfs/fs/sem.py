@@ -62,7 +62,7 @@ class SetFile(Node):
     async def change(self, change: Change, who: Who) -> None:
         if change.size:
             raise SynosError(EINVAL, "a set's values are not changed by truncation; write operations, or use sem/ctl")
-        await _SETS.change_owner(self.kernel, self.semid, change, who)
+        await SETS.change_owner(self.kernel, self.semid, change, who)
 
     def xattrs(self, who: Who) -> Mapping[str, str]:
         status = self._status()
@@ -138,7 +138,7 @@ def _control(semid: int, command: int, **given: int | None) -> Request:
     return sysv.request("semctl", semid, 0, command, **given)
 
 
-_SETS = sysv.Family(
+SETS = sysv.Family(
     table="sem",
     file=_file,
     status=lambda semid: SemaphoreSet(semid).status_any(),
@@ -149,7 +149,7 @@ _SETS = sysv.Family(
 
 # --- sem/ctl ---------------------------------------------------------------------------------------------------------
 
-_HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid", "owners")
+_HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid", *sysv.USED, "owners")
 
 
 def _create(key: int, nsems: int, mode: int, init: list[int] | None) -> Request:
@@ -197,10 +197,10 @@ def directory(kernel: Kernel) -> Directory:
     commands = _COMMANDS | {"reap": orphans.command(kernel, uses.SETS)}
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _SETS, status), commands),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, SETS, status), commands),
             "orphans": orphans.OrphansFile(kernel, uses.SETS),
-            "sysv": sysv.ById(kernel, _SETS),
-            "key": sysv.ByKey(kernel, _SETS),
+            "sysv": sysv.ById(kernel, SETS),
+            "key": sysv.ByKey(kernel, SETS),
             "posix": posix_sem.directory(kernel),
             "removed": RemovedFile(kernel, "sem"),
         }

@@ -341,7 +341,7 @@ _SEGMENTS = sysv.Family(
 
 _HEADER = (
     *("key", "shmid", "uid", "gid", "perms", "segsz", "nattch", "status"),
-    *("cpid", "lpid", "atime", "dtime", "ctime", "cuid", "cgid", "rss", "swap", "owners"),
+    *("cpid", "lpid", "atime", "dtime", "ctime", "cuid", "cgid", "rss", "swap", *sysv.USED, "owners"),
 )
 
 
@@ -361,6 +361,7 @@ def _rows(kernel: Kernel) -> Iterable[tuple[object, ...]]:
             "rss": listed.rss,
             "swap": listed.swap,
             "owners": sysv.owners(kernel, _SEGMENTS, status.shmid),
+            **sysv.used(kernel.ipc.usages.of("shm", status.shmid)),
         }
         yield tuple(shown[name] for name in _HEADER)
 

@@ -21,6 +21,7 @@ from synosfs.host.abi import IPC_PRIVATE, IPC_RMID, IPC_SET
 from synosfs.host.credentials import CAP_DAC_OVERRIDE
 from synosfs.ipc.change import Change
 from synosfs.ipc.sysv import Listed, listing
+from synosfs.ipc.usage import Usage
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.record import Octal, Request
 from synosfs.syscall_gate.spec import Row, row
@@ -210,7 +211,9 @@ def look_at_all(kernel: Kernel, family: Family) -> Iterator[Listed]:
 def rows(
     kernel: Kernel, header: tuple[str, ...], family: Family, status: Callable[[int], Status]
 ) -> Iterable[tuple[object, ...]]:
-    """The lines of a ``ctl`` table: for each object the fields of its status that ``header`` names, and its owners."""
+    """The lines of a ``ctl`` table: for each object the fields of its status that ``header`` names, its usage
+    and its owners.
+    """
     for listed in look_at_all(kernel, family):
         try:
             found = status(listed.number)
@@ -220,8 +223,18 @@ def rows(
             "key": f"{found.key:#x}",
             "perms": Octal(found.mode & 0o777),
             "owners": owners(kernel, family, listed.number),
+            **used(kernel.ipc.usages.of(family.table, listed.number)),
         }
         yield tuple(shown[name] for name in header)
+
+
+#: The columns of what the calls here have done with an object: how many there were, the bytes that they moved, and how
+#: many of them were parked.
+USED = ("calls", "moved", "waits")
+
+
+def used(usage: Usage) -> dict[str, int]:
+    return dict(zip(USED, (usage.calls, usage.bytes, usage.waits), strict=True))
 
 
 def owners(kernel: Kernel, family: Family, number: int) -> str:

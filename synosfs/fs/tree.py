@@ -1,14 +1,18 @@
 """The tree: which name at the top leads to what."""
 
+from functools import partial
+
 from synosfs.fs import msgq, observe, pipes, sem, shm
-from synosfs.fs.node import Directory, Node, TextFile
+from synosfs.fs.metrics import Metrics
+from synosfs.fs.node import Directory, TextFile
+from synosfs.fs.observe import Door, ShownFile, stats_json, stats_text
 from synosfs.fs.proc import Processes
 from synosfs.fs.syscall_file import SyscallFile
 from synosfs.kernel import Kernel
 
 
-def root(kernel: Kernel, stats: Node) -> Directory:
-    """The root of the mount. ``stats`` is of its maker, who knows the door too."""
+def root(kernel: Kernel, door: Door) -> Directory:
+    """The root of the mount. ``door`` gives the figures of the door that it is seen through."""
     return Directory(
         {
             "syscall": SyscallFile(kernel),
@@ -18,6 +22,8 @@ def root(kernel: Kernel, stats: Node) -> Directory:
             "shm": shm.directory(kernel),
             "proc": Processes(kernel),
             "sem": sem.directory(kernel),
-            "stats": stats,
+            "stats": ShownFile(kernel, partial(stats_text, kernel, door)),
+            "metrics": ShownFile(kernel, Metrics(kernel, door).render),
+            "stats.json": ShownFile(kernel, partial(stats_json, kernel, door)),
         }
     )

@@ -21,6 +21,7 @@ from synosfs.ipc.sysv_sem import Operation
 from synosfs.ipc.sysv_shm import SegmentStatus
 from synosfs.ipc.things import Seen, Thing, Things
 from synosfs.ipc.undo import UndoLedger
+from synosfs.ipc.usage import Usages
 
 #: Remember the actors of this many objects a role; then forget the older half.
 _MOST = 1 << 16
@@ -46,7 +47,8 @@ class IPCManager:
         self.fifos = FifoRegistry(self.journal)
         self.things = Things(self.fifos)
         self.ownership = Ownership(self.things, self.journal)
-        self.removals = Removals(self.journal)
+        self.usages = Usages()
+        self.removals = Removals(self.journal, self.usages)
         #: Where the mount is, and its device number; nowhere yet.
         self.mountpoint = ""
         self.device = -1

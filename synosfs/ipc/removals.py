@@ -8,6 +8,7 @@ from itertools import islice
 from synosfs.ipc.journal import Journal, Removal
 from synosfs.ipc.sysv import Listed
 from synosfs.ipc.things import Seen, Thing, directory_of
+from synosfs.ipc.usage import Usages
 
 #: So many are shown of each directory.
 MOST_SHOWN = 1_000
@@ -22,8 +23,10 @@ UNSEEN = "gone when looked at: removed by a program that did not ask here"
 class Removals:
     """One for the mount; used from the trio thread only."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, usages: Usages) -> None:
+        """``usages`` are told what is gone."""
         self._journal = journal
+        self._usages = usages
         self._latest: dict[str, deque[Removal]] = {}
         #: What the last look at all System V objects of a kind has shown.
         self._seen: dict[str, dict[int, Listed]] = {}
@@ -47,12 +50,16 @@ class Removals:
         """Pass a list of all objects of a kind on; at its end, those are gone that the last one had besides."""
         now: dict[int, Listed] = {}
         before = self._seen.get(kind, {})
+        usages, used, latest = self._usages[kind], 0, self._usages.latest
         for listed in listing:
             if len(now) < _MOST_SEEN:
                 now[listed.number] = listed
+                used += listed.number in usages
             yield listed
         if len(now) == _MOST_SEEN:
             before, now = {}, {}  # more than can be told of
+        elif len(usages) > used:  # it takes 1 ms for tens of thousands
+            self._usages.keep(kind, now, latest)
         self._seen[kind] = now
         missing = (listed for number, listed in before.items() if number not in now)
         for listed in islice(missing, MOST_SHOWN):
@@ -61,6 +68,7 @@ class Removals:
             self._add(Removal(time.time(), kind, listed.number, listed.key, listed.uid, UNSEEN, 0, -1, ""))
 
     def _add(self, removal: Removal) -> None:
+        self._usages.gone(removal.kind, removal.name)
         self._keep(removal)
         self._journal.removed(removal)
 

@@ -239,6 +239,14 @@ class AddressSpace:
         if is_large:
             leave_apart(partial(_detach_all, held))
 
+    def shmid_at(self, address: int) -> int | None:
+        """The segment that is attached there."""
+        place = self._after(address) - 1
+        if place < 0:
+            return None
+        found = self._attachments[place]
+        return found.memory.shmid if address < found.address + found.memory.size else None
+
     def _pieces(self, address: int, size: int, *, to_write: bool) -> list[Piece]:
         pieces = []
         while size > 0 and (attachment := self._at(address)):

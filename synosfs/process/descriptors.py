@@ -22,6 +22,7 @@ from trio import Event
 from synosfs.errors import SynosError
 from synosfs.host.thread import run_apart
 from synosfs.ipc.file_lock import RecordLocks
+from synosfs.ipc.usage import Usage
 from synosfs.process.accounts import Account
 
 #: Set once what was closed is, where that may take long.
@@ -76,6 +77,7 @@ class Description:
     reads_cached: bool = True
     references: int = 0
     account: Account | None = None  # to whom it is charged, once it has a number
+    usage: Usage = field(default_factory=Usage)  # kept of what is interprocess communication
 
     @property
     def readable(self) -> bool:

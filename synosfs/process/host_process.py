@@ -17,6 +17,7 @@ from synosfs.host.confinement import equally_confined
 from synosfs.host.pidfd import Ids
 from synosfs.process.address_space import Attachment
 from synosfs.process.descriptors import DescriptorTable
+from synosfs.process.figures import Figures
 
 
 class Ancestors(Protocol):
@@ -33,8 +34,6 @@ class HostProcess:
     pid: int
     #: In clock ticks since boot.
     start_time: int
-    calls: int
-    errors: int
     last_reply: bytes | None
     _table: Ancestors
 
@@ -50,6 +49,14 @@ class HostProcess:
     def ids(self) -> Ids:
         """All its user and group ids, as they are now. ESRCH: it has ended."""
         raise NotImplementedError
+
+    def counted(self) -> tuple[int, int]:
+        """How many calls of its have ended, and how many of them failed."""
+        return 0, 0
+
+    def figures(self) -> Iterable[tuple[str, Figures]]:
+        """What its calls took, by name; found as they are taken."""
+        return ()
 
     def children_pids(self) -> Iterable[int]:
         """Those that it has forked here, and not waited for."""
@@ -102,7 +109,6 @@ class HostProcess:
 class Stranger(HostProcess):
     """A live process that takes no part. Equal ones are the same process."""
 
-    calls = errors = 0
     last_reply = None
 
     def __init__(self, table: Ancestors, pid: int, start_time: int) -> None:

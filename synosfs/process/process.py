@@ -19,6 +19,7 @@ from synosfs.process.accounts import Account, Holding
 from synosfs.process.address_space import AddressSpace, Attachment
 from synosfs.process.avatar import Avatar
 from synosfs.process.descriptors import Description, DescriptorTable, let_go
+from synosfs.process.figures import Figures, Tally
 from synosfs.process.forks import Child, Forks, Variables
 from synosfs.process.host_process import HostProcess
 from synosfs.process.queue_bytes import QueueBytes
@@ -75,9 +76,8 @@ class Process(HostProcess):
         self.last_reply: bytes | None = None
         self._last_reply_held = Holding(account, "memory")
         self.last_reply_to: Credentials | None = None
-        self.calls = 0
-        self.errors = 0
-        self.bytes = 0
+        #: Its calls, by name. The gate's statistics make them, and take them away when it ends.
+        self.tallies: dict[str, Tally] = {}
         self.ended = False
         #: Its working directory and its file mode creation mask, once chdir(2) and umask(2) are called here; until
         #: then they are those that the host has for it.
@@ -207,6 +207,15 @@ class Process(HostProcess):
 
     def own_descriptors(self) -> DescriptorTable | None:
         return self._descriptors
+
+    def counted(self) -> tuple[int, int]:
+        tallies = self.tallies.values()
+        return sum(tally.count for tally in tallies), sum(tally.errors for tally in tallies)
+
+    def figures(self) -> Iterable[tuple[str, Figures]]:
+        for name, tally in list(self.tallies.items()):
+            tally.fold()
+            yield name, tally.own
 
     def children_pids(self) -> Iterable[int]:
         return self.children

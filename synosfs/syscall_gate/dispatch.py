@@ -23,15 +23,16 @@ from synosfs.errors import SynosError, WouldBlock, excerpt
 from synosfs.host import rights
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.descriptors import Description
+from synosfs.process.figures import PIECE
 from synosfs.slices import Slice
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.effects import Effect
+from synosfs.syscall_gate.calls import Call, calls, used_by
 from synosfs.syscall_gate.observers import Completed, Observers
 from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
-from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
-from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
+from synosfs.syscall_gate.spec import Row
+from synosfs.syscall_gate.statistics import SyscallStatistics
 from synosfs.syscall_gate.waiting import Blocking, InSteps, OnAvatar, Sleep, Until, WhenReady
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write h
 #: So many calls are made in one go at most: the main thread asks for them, and takes their ends, in a row.
 _LONGEST_RUN = 32
 
+#: The name under which calls are counted that there are none of.
+_UNKNOWN = "unknown"
+
 _perf = time.perf_counter_ns
 _cpu = time.thread_time_ns
 
@@ -53,24 +57,10 @@ _cpu = time.thread_time_ns
 Translate = Callable[[Request], Request]
 
 
-class _Call(NamedTuple):
-    """All that the hot path needs of a call, found by one look-up. ``data_at``: where its data stands among the values,
-    -1 when it takes none; ``object_at``: the descriptor that it is about, -1 when it is about none.
-    """
-
-    row: Row
-    handler: Callable[..., Any]
-    bind: Callable[[Request], Bound]
-    counter: CallCounter
-    effect: Effect | None
-    data_at: int
-    object_at: int
-
-
 class Waiting(NamedTuple):
     """A call that cannot be answered now, and what it is waiting for."""
 
-    call: _Call
+    call: Call
     values: Sequence[Any]
     timeout: float | None
     blocking: Blocking
@@ -131,17 +121,13 @@ class SyscallDispatcher:
         self.observers = Observers()
         self._watching = self.observers.watching
         self._books = books
-        self._calls: dict[str | int, _Call] = {}
-        for row in table.ROWS:
-            kinds = [param.kind.label for param in row.params]
-            data_at = kinds.index("data") if "data" in kinds and not row.moves_ret else -1
-            object_at = row.about.place if row.about is not None and row.about.kind == BY_DESCRIPTOR else -1
-            counter = statistics.counter(row.name, ipc=row.is_ipc)
-            call = _Call(row, row.handler, binder(row), counter, row.effect, data_at, object_at)
-            self._calls[row.name] = call
-            if row.number is not None:
-                self._calls[row.number] = call
-        self._unknown = statistics.counter("unknown")
+        self._calls: dict[str | int, Call] = {}
+        for call in calls(books.usages):
+            statistics.add(call.name, ipc=call.row.is_ipc)
+            self._calls[call.name] = call
+            if call.row.number is not None:
+                self._calls[call.row.number] = call
+        statistics.add(_UNKNOWN)
 
     def turn(self, caller: Caller) -> Turn:
         """What the requests of one write are to share; see ``run_all``."""
@@ -331,7 +317,7 @@ class SyscallDispatcher:
 
     def _complete(
         self,
-        call: _Call | None,
+        call: Call | None,
         caller: Caller,
         values: Sequence[Any],
         reply: Reply,
@@ -343,32 +329,46 @@ class SyscallDispatcher:
         """The one point of completion: every call that has ended comes by, once. ``about`` is the open thing that it
         was about, if it named a descriptor; ``tid`` the host thread that slept for it.
         """
-        counter, moved = self._unknown, 0
-        process = caller.process
-        process.calls += 1
+        process, moved = caller.process, 0
+        name = _UNKNOWN if call is None else call.name
+        tally = process.tallies.get(name)
+        if tally is None:
+            tally = self.statistics.tally(process, name)
         if reply.errno:
-            counter = counter if call is None else call.counter
-            counter.errnos[reply.errno] += 1
-            process.errors += 1
+            tally.errnos[reply.errno] = tally.errnos.get(reply.errno, 0) + 1
         elif call is not None:
-            counter = call.counter
             if reply.data is not None:
                 moved = len(reply.data)
             elif call.data_at >= 0:
                 moved = len(values[call.data_at])
-            elif call.row.moves_ret:
+            elif call.moves_ret:
                 moved = reply.ret
             if moved:
-                counter.bytes += moved
-                process.bytes += moved
+                tally.bytes += moved
             if call.effect is not None:
                 call.effect(self._books, process, tid, values, reply)
-        if about is not None and about.is_ipc:
-            counter.ipc_by_descriptor += 1
-        if parked_ns is None:
-            counter.add(ran_ns)
-        else:
-            counter.add_parked(parked_ns)
+        used = None
+        if about is not None:
+            if about.is_ipc:
+                tally.ipc += 1
+                used = about.usage
+        elif call is not None and call.kind is not None and values:
+            used = call.usages.get(values[call.used_at]) or used_by(call, caller, values, reply)
+        if used is not None:
+            used.calls += 1
+            used.bytes += moved
+            used.running_ns += ran_ns
+            if parked_ns is not None:
+                used.waits += 1
+                used.parked_ns += parked_ns
+            if reply.errno:
+                used.errors += 1
+        if parked_ns is not None:
+            tally.parked.append(parked_ns)
+        running = tally.running
+        running.append(ran_ns)
+        if len(running) >= PIECE:
+            tally.fold()
         if self._watching:
             row = None if call is None else call.row
             self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))
@@ -384,7 +384,7 @@ def _failed(error: Exception) -> Reply:
     return Reply(-1, errno=EIO, message=f"an error of synosfs itself ({type(error).__name__}); its log tells more")
 
 
-def _run(call: _Call, caller: Caller, values: Sequence[Any]) -> Reply | Blocking:
+def _run(call: Call, caller: Caller, values: Sequence[Any]) -> Reply | Blocking:
     """Handle, and if the handler would wait and left the first try to us, try once. Runs with the caller's rights."""
     answer = call.handler(caller, *values)
     # By exact type where it can be: isinstance(answer, Reply) is slow when it is none.

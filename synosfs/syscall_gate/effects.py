@@ -25,13 +25,21 @@ def received(books: IPCManager, who: Process, tid: int, values: Sequence[Any], r
         books.acted("msg_received", msqid, who.pid, tid)
 
 
+def queue_made(books: IPCManager, who: Process, tid: int, values: Sequence[Any], reply: Reply) -> None:
+    key, flags = values
+    if _is_new(key, flags):
+        books.usages.begin("msg", reply.ret)
+
+
 def operated(books: IPCManager, who: Process, tid: int, values: Sequence[Any], reply: Reply) -> None:
     books.operated(who, values[0], values[1])
 
 
 def set_made(books: IPCManager, who: Process, tid: int, values: Sequence[Any], reply: Reply) -> None:
     """A set that came with values was operated by its maker; one that was found keeps whom it has."""
-    *_, init = values
+    key, _, flags, init = values
+    if _is_new(key, flags):
+        books.usages.begin("sem", reply.ret)
     if init is not None:
         books.set_all_first(reply.ret, who.pid)
 
@@ -52,6 +60,14 @@ def set_controlled(books: IPCManager, who: Process, tid: int, values: Sequence[A
 def segment_made(books: IPCManager, who: Process, tid: int, values: Sequence[Any], reply: Reply) -> None:
     """IPC_CREAT alone does not tell whether it made one: then it is who is first seen to get the id."""
     key, _, flags = values
+    if _is_new(key, flags):
+        books.usages.begin("shm", reply.ret)
+        books.acted("shm_made", reply.ret, who.pid)
+    else:
+        books.acted_first("shm_made", reply.ret, who.pid)
+
+
+def _is_new(key: int, flags: int) -> bool:
+    """Whether what was got with this cannot have been there before."""
     new = abi.IPC_CREAT | abi.IPC_EXCL
-    certain = key == abi.IPC_PRIVATE or flags & new == new
-    (books.acted if certain else books.acted_first)("shm_made", reply.ret, who.pid)
+    return key == abi.IPC_PRIVATE or flags & new == new

@@ -49,7 +49,7 @@ ROWS: tuple[Row, ...] = (
         family="shm", about="address:addr", waits=True,
         help="detach what is attached at this address"),
     row(68, "msgget", sys_msg.sys_msgget, "key:key flags:get_flags=0",
-        family="msg", about="msg:ret",
+        family="msg", about="msg:ret", effect=effects.queue_made,
         help="find or make a message queue; flags IPC_CREAT|IPC_EXCL|mode"),
     row(69, "msgsnd", sys_msg.sys_msgsnd, "msqid:int mtype:long data:data flags:msg_flags=0",
         family="msg", about="msg:msqid", effect=effects.sent, waits=True,

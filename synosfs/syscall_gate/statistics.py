@@ -1,103 +1,60 @@
 """Statistics: always on, and cheap enough to be.
 
-A call that is answered at once costs two clock readings and three additions. Latencies fall into powers of two of a
-nanosecond, so a percentile is right within a factor of two; the time that a call spends parked is not response time and
-is counted apart. ``SyscallStatistics`` only counts; the files ``stats`` and ``metrics`` render its records.
+A call that is answered at once costs two clock readings and a few additions to the ``Tally`` of its process; what costs
+more is done for many at once (``process.figures``). Here tallies are made, and here is what all of them together say:
+by call, by user and in total. The time that a call runs and the time that it spends parked are counted apart.
+``SyscallStatistics`` only counts; ``stats``, ``stats.json`` and ``metrics`` render its records.
+
+Invariant: what a look has shown never becomes less. A process that ends leaves its share in its call's and its user's
+figures, and nothing else; a call of its that is answered later counts with its user too.
 """
 
 import errno as errno_names
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_BUCKETS = 64
+from synosfs.process.figures import PIECE, Figures, Summary, Tally
+from synosfs.process.process import Process
+
+#: The calls of so many users are counted apart; those of the rest count with nobody's, ``OTHERS``.
+_MOST_USERS = 4096
+OTHERS = -1
 
 
 @dataclass(frozen=True, slots=True)
-class CallRecord:
-    """What is known of one call: times in seconds, ``blocked`` of the count were parked first."""
+class Record:
+    """What is known of some calls: those of one name, or of one user. ``blocked`` of them were parked."""
 
-    name: str
     count: int
     errors: int
     blocked: int
     bytes: int
-    mean: float
-    p50: float
-    p99: float
-    most: float
+    running: Summary
+    parked: Summary
     errnos: dict[str, int]
 
 
-class CallCounter:
-    """The running figures of one call. The dispatcher adds to the fields directly: this is its hot path."""
-
-    __slots__ = (
-        *("blocked", "buckets", "bytes", "errnos", "ipc", "ipc_by_descriptor", "most", "name", "nanoseconds"),
-        *("parked_ns", "timed"),
+def record_of(figures: Figures) -> Record:
+    return Record(
+        figures.count,
+        figures.errors,
+        figures.parked.count,
+        figures.bytes,
+        figures.running.summary(),
+        figures.parked.summary(),
+        named(figures.errnos),
     )
 
-    def __init__(self, name: str, *, ipc: bool) -> None:
-        self.name = name
-        #: Whether every call of this name is interprocess communication; else how many were, by their descriptor.
-        self.ipc = ipc
-        self.ipc_by_descriptor = 0
-        self.blocked = 0
-        self.parked_ns = 0
-        self.bytes = 0
-        self.timed = 0
-        self.nanoseconds = 0
-        self.most = 0
-        self.buckets = [0] * _BUCKETS
-        self.errnos: Counter[int] = Counter()
 
-    @property
-    def count(self) -> int:
-        """How many calls were answered."""
-        return self.timed + self.blocked
-
-    def add(self, nanoseconds: int) -> None:
-        """One call was answered without being parked, in this time."""
-        self.timed += 1
-        self.nanoseconds += nanoseconds
-        self.buckets[nanoseconds.bit_length()] += 1
-        if nanoseconds > self.most:  # noqa: PLR1730 - max() would double the cost of this method
-            self.most = nanoseconds
-
-    def add_parked(self, nanoseconds: int) -> None:
-        """One call was answered after it had been parked for this long."""
-        self.blocked += 1
-        self.parked_ns += nanoseconds
-
-    def record(self) -> CallRecord:
-        errnos = {errno_names.errorcode.get(number, str(number)): count for number, count in self.errnos.most_common()}
-        mean = self.nanoseconds / self.timed / 1e9 if self.timed else 0.0
-        return CallRecord(
-            self.name,
-            self.count,
-            self.errnos.total(),
-            self.blocked,
-            self.bytes,
-            mean,
-            self._percentile(0.50),
-            self._percentile(0.99),
-            self.most / 1e9,
-            errnos,
-        )
-
-    def _percentile(self, share: float) -> float:
-        """The upper edge of the bucket in which the share is reached, in seconds; never more than the most seen."""
-        wanted, seen = share * self.timed, 0
-        for bits, count in enumerate(self.buckets):
-            seen += count
-            if count and seen >= wanted:
-                return min(1 << bits, self.most) / 1e9
-        return 0.0
+def named(errnos: Mapping[int, int]) -> dict[str, int]:
+    """How many failed, by the errno's name, the most frequent first."""
+    found = sorted(errnos.items(), key=lambda item: -item[1])
+    return {errno_names.errorcode.get(number, str(number)): count for number, count in found}
 
 
 class Totals(NamedTuple):
-    """All calls together; ``avg_response_time`` in seconds, of the calls that were not parked."""
+    """All calls together; ``avg_response_time`` in seconds, without what they were parked."""
 
     total_calls: int
     ipc_calls: int
@@ -106,32 +63,80 @@ class Totals(NamedTuple):
 
 
 class SyscallStatistics:
-    """The counters of every call, by name."""
+    """The figures of every call and of every user. Used from the trio thread only."""
 
     def __init__(self) -> None:
-        self._counters: dict[str, CallCounter] = {}
+        self._calls: dict[str, Figures] = {}
+        self._users: dict[int, Figures] = {}
+        #: The calls that are interprocess communication, each of them.
+        self._ipc: set[str] = set()
+        #: The processes that have called, with their tallies.
+        self._tallies: dict[Process, dict[str, Tally]] = {}
+        #: Of calls that were answered when their process had ended.
+        self._late: list[Tally] = []
 
-    def counter(self, name: str, *, ipc: bool = False) -> CallCounter:
-        """The counter of a call, made at its first use."""
-        counter = self._counters.get(name)
-        if counter is None:
-            counter = self._counters[name] = CallCounter(name, ipc=ipc)
-        return counter
+    def add(self, name: str, *, ipc: bool = False) -> None:
+        """There is a call of this name."""
+        self._calls[name] = Figures()
+        if ipc:
+            self._ipc.add(name)
+
+    def tally(self, process: Process, name: str) -> Tally:
+        """That of a process for a call, made at its first."""
+        uid = process.account.uid
+        if uid not in self._users:
+            uid = uid if len(self._users) < _MOST_USERS else OTHERS
+            self._users.setdefault(uid, Figures())
+        tally = Tally(self._calls[name], self._users[uid])
+        if process.ended:
+            self._fold_late(PIECE)
+            self._late.append(tally)
+        else:
+            process.tallies[name] = tally
+            self._tallies[process] = process.tallies
+        return tally
+
+    def ended(self, process: Process) -> Iterator[None]:
+        """``process`` has ended: what it leaves is added up in steps."""
+        tallies = process.tallies
+        process.tallies = {}
+        while tallies:
+            next(reversed(tallies.values())).fold()
+            tallies.popitem()
+            yield
+        self._tallies.pop(process, None)
+
+    def fold(self) -> Iterator[None]:
+        """Add up, in steps, all that has ended by now."""
+        for tallies in list(self._tallies.values()):
+            for tally in list(tallies.values()):
+                tally.fold()
+                yield
+        self._fold_late(0)
 
     def totals(self) -> Totals:
-        counters = self._counters.values()
-        timed = sum(counter.timed for counter in counters)
-        nanoseconds = sum(counter.nanoseconds for counter in counters)
+        """To be asked after ``fold``, as what follows is."""
+        count = sum(figures.count for figures in self._calls.values())
+        running = sum(figures.running.total for figures in self._calls.values())
         return Totals(
-            total_calls=sum(counter.count for counter in counters),
-            ipc_calls=sum(counter.count if counter.ipc else counter.ipc_by_descriptor for counter in counters),
-            avg_response_time=nanoseconds / timed / 1e9 if timed else 0.0,
+            total_calls=count,
+            ipc_calls=sum(figures.count if name in self._ipc else figures.ipc for name, figures in self._calls.items()),
+            avg_response_time=running / count / 1e9 if count else 0.0,
             # Nothing is claimed that was not measured: there is no learner yet.
             consciousness_optimizations=0,
         )
 
-    def records(self) -> Iterator[CallRecord]:
-        """A record of each call that was made, the most frequent first."""
-        for counter in sorted(self._counters.values(), key=lambda counter: -counter.count):
-            if counter.count:
-                yield counter.record()
+    def calls(self) -> list[tuple[str, Figures]]:
+        """Each call that was made, the most frequent first."""
+        made = [(name, figures) for name, figures in self._calls.items() if figures.count]
+        return sorted(made, key=lambda item: -item[1].count)
+
+    def users(self) -> list[tuple[int, Figures]]:
+        """Each user whose processes have called, dead ones included; ``OTHERS`` are those beyond the first 4096."""
+        return sorted(self._users.items())
+
+    def _fold_late(self, most: int) -> None:
+        if len(self._late) > most:
+            for tally in self._late:
+                tally.fold()
+            self._late.clear()

@@ -46,6 +46,7 @@ def _described(caller: Caller, queue: PosixQueue, flags: int) -> Description:
         queue.close()
         caller.process.queue_bytes.closed(identity)
 
+    new = abi.O_CREAT | abi.O_EXCL
     return Description(
         "mqueue",
         flags & (abi.O_ACCMODE | abi.O_NONBLOCK),
@@ -55,6 +56,7 @@ def _described(caller: Caller, queue: PosixQueue, flags: int) -> Description:
         flush=flush,
         release=release,
         thing=queue,
+        usage=caller.ipc.usages.opened("mqueue", posix_mq.file_name(queue.name), new=flags & new == new),
     )
 
 
