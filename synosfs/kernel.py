@@ -55,6 +55,8 @@ class Kernel:
         self.statistics = SyscallStatistics()
         self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
         self.observers = self.dispatcher.observers
+        self.trace = self.dispatcher.trace
+        self.ipc.removals.told.append(self.trace.gone)
         self.processes.at_exit += [self.parking.end_process, self.ipc.ended, self._owner_ended]
 
     async def close(self) -> None:

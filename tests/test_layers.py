@@ -63,6 +63,8 @@ ROOMS = {
     ),
     "syscall_gate.places": room("errors ipc process host.abi host.path"),
     "syscall_gate.readiness": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
+    "syscall_gate.strace": room("errors ipc", "os time"),
+    "syscall_gate.trace": room("errors ipc process", "time"),
     "syscall_gate.watches": room(
         "slices errors ipc process host.rights host.credentials", "os select trio time msgspec"
     ),

@@ -32,6 +32,7 @@ from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
 from synosfs.syscall_gate.statistics import CallCounter, SyscallStatistics
+from synosfs.syscall_gate.trace import KEPT, Trace, cut_reply, cut_values
 from synosfs.syscall_gate.waiting import Blocking, InSteps, OnAvatar, Sleep, Until, WhenReady
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write h
 #: So many calls are made in one go at most: the main thread asks for them, and takes their ends, in a row.
 _LONGEST_RUN = 32
 
+#: Kinds of arguments, by their labels, whose values are numbers, or names that a call with success bounds.
+_SMALL = frozenset(("number", "flags", "key", "mode", "command", "address", "seconds", "path", "name", "object"))
+
 _perf = time.perf_counter_ns
 _cpu = time.thread_time_ns
 
@@ -55,7 +59,8 @@ Translate = Callable[[Request], Request]
 
 class _Call(NamedTuple):
     """All that the hot path needs of a call, found by one look-up. ``data_at``: where its data stands among the values,
-    -1 when it takes none; ``object_at``: the descriptor that it is about, -1 when it is about none.
+    -1 when it takes none; ``object_at``: the descriptor that it is about, -1 when it is about none. ``lists``:
+    whether there may be much in its values beside data and names.
     """
 
     row: Row
@@ -65,6 +70,7 @@ class _Call(NamedTuple):
     effect: Effect | None
     data_at: int
     object_at: int
+    lists: bool
 
 
 class Waiting(NamedTuple):
@@ -75,6 +81,7 @@ class Waiting(NamedTuple):
     timeout: float | None
     blocking: Blocking
     about: Description | None
+    began_ns: int
     ran_ns: int
 
 
@@ -130,6 +137,8 @@ class SyscallDispatcher:
         self.statistics = statistics
         self.observers = Observers()
         self._watching = self.observers.watching
+        self.trace = Trace()
+        self._trace = self.trace.ended
         self._books = books
         self._calls: dict[str | int, _Call] = {}
         for row in table.ROWS:
@@ -137,7 +146,8 @@ class SyscallDispatcher:
             data_at = kinds.index("data") if "data" in kinds and not row.moves_ret else -1
             object_at = row.about.place if row.about is not None and row.about.kind == BY_DESCRIPTOR else -1
             counter = statistics.counter(row.name, ipc=row.is_ipc)
-            call = _Call(row, row.handler, binder(row), counter, row.effect, data_at, object_at)
+            lists = any(place != data_at and kind not in _SMALL for place, kind in enumerate(kinds))
+            call = _Call(row, row.handler, binder(row), counter, row.effect, data_at, object_at, lists)
             self._calls[row.name] = call
             if row.number is not None:
                 self._calls[row.number] = call
@@ -223,7 +233,7 @@ class SyscallDispatcher:
             try:
                 translated.append(translate(request))
             except Exception as error:  # as in _begin: a bug of ours is one record's answer
-                return requests, self._complete(None, caller, (), _failed(error), 0)
+                return requests, self._complete(None, caller, (), _failed(error), _perf(), 0)
             if turn.is_due():
                 await turn.let_others_in()
         return translated, None
@@ -247,10 +257,10 @@ class SyscallDispatcher:
                 with rights.acting_as(caller.credentials):
                     answer = _run(call, caller, values)
         except Exception as error:  # a bug of ours must cost this request and no other
-            return self._complete(call, caller, values, _failed(error), _perf() - began, about=about)
+            return self._complete(call, caller, values, _failed(error), began, _perf() - began, about=about)
         if isinstance(answer, Reply):
-            return self._complete(call, caller, values, answer, _perf() - began, about=about)
-        return Waiting(call, values, timeout, answer, about, _perf() - began)
+            return self._complete(call, caller, values, answer, began, _perf() - began, about=about)
+        return Waiting(call, values, timeout, answer, about, began, _perf() - began)
 
     def _run_of(self, caller: Caller, first: Waiting, following: Iterable[Request], turn: Turn) -> list[Waiting]:
         """The call, and those behind it that can be made in one go with it: they are in steps, and have no time-out."""
@@ -270,7 +280,7 @@ class SyscallDispatcher:
                 break  # it is refused when it is its turn
             if timeout is not None:
                 break
-            run.append(Waiting(call, values, None, blocking, about, _perf() - began))
+            run.append(Waiting(call, values, None, blocking, about, began, _perf() - began))
         return run
 
     async def _finish_run(self, caller: Caller, run: Sequence[Waiting]) -> list[Reply]:
@@ -282,21 +292,21 @@ class SyscallDispatcher:
         steps = [each.blocking for each in run if isinstance(each.blocking, InSteps)]
         over_ns, reason = await self.parking.first_steps(caller, what, steps)
         replies = []
-        for (call, values, _, _, about, ran_ns), step, ended_ns in zip(run, steps, over_ns, strict=False):
+        for (call, values, _, _, about, _, ran_ns), step, ended_ns in zip(run, steps, over_ns, strict=False):
             reply = step.so_far()
-            replies.append(self._complete(call, caller, values, reply, ran_ns, ended_ns - began_ns, about))
+            replies.append(self._complete(call, caller, values, reply, began_ns, ran_ns, ended_ns - began_ns, about))
             began_ns = ended_ns
         if len(over_ns) == len(run):
             return replies
-        call, values, _, _, about, ran_ns = waiting = run[len(over_ns)]
+        call, values, _, _, about, _, ran_ns = waiting = run[len(over_ns)]
         if reason is None:
             return [*replies, await self._finish(caller, waiting)]
         reply = steps[len(over_ns)].so_far() or _failed(reason)
-        return [*replies, self._complete(call, caller, values, reply, ran_ns, _perf() - began_ns, about)]
+        return [*replies, self._complete(call, caller, values, reply, began_ns, ran_ns, _perf() - began_ns, about)]
 
     async def _finish(self, caller: Caller, waiting: Waiting) -> Reply:
         """Park the call until it has an answer."""
-        call, values, timeout, blocking, about, ran_ns = waiting
+        call, values, timeout, blocking, about, began_ns, ran_ns = waiting
         parked_at, tid = _perf(), 0
         try:
             with self.parking.parked(caller, described(call.row, values)) as parked:
@@ -307,7 +317,7 @@ class SyscallDispatcher:
             reply = answer if isinstance(answer, Reply) else Reply(answer)
         except Exception as error:  # as in _begin
             reply = _failed(error)
-        self._complete(call, caller, values, reply, ran_ns, _perf() - parked_at, about, tid)
+        self._complete(call, caller, values, reply, began_ns, ran_ns, _perf() - parked_at, about, tid)
         self._books.acting.pop(tid, None)
         return reply
 
@@ -317,6 +327,7 @@ class SyscallDispatcher:
         caller: Caller,
         values: Sequence[Any],
         reply: Reply,
+        began_ns: int,
         ran_ns: int,
         parked_ns: int | None = None,
         about: Description | None = None,
@@ -325,13 +336,14 @@ class SyscallDispatcher:
         """The one point of completion: every call that has ended comes by, once. ``about`` is the open thing that it
         was about, if it named a descriptor; ``tid`` the host thread that slept for it.
         """
-        counter, moved = self._unknown, 0
+        counter, moved, kept = self._unknown, 0, reply
         process = caller.process
         process.calls += 1
         if reply.errno:
             counter = counter if call is None else call.counter
             counter.errnos[reply.errno] += 1
             process.errors += 1
+            values = cut_values(values)
         elif call is not None:
             counter = call.counter
             if reply.data is not None:
@@ -345,12 +357,19 @@ class SyscallDispatcher:
                 process.bytes += moved
             if call.effect is not None:
                 call.effect(self._books, process, tid, values, reply)
+            if call.lists or moved > KEPT:
+                values, kept = cut_values(values), cut_reply(reply)
+            elif reply.results:
+                for result in reply.results.values():
+                    if type(result) is not int:
+                        kept = cut_reply(reply)
         if about is not None and about.is_ipc:
             counter.ipc_by_descriptor += 1
         if parked_ns is None:
             counter.add(ran_ns)
         else:
             counter.add_parked(parked_ns)
+        self._trace((began_ns, caller.identity, call, values, kept, ran_ns, parked_ns))
         if self._watching:
             row = None if call is None else call.row
             self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))
