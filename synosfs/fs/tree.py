@@ -4,6 +4,7 @@ from synosfs.fs import msgq, observe, pipes, sem, shm
 from synosfs.fs.node import Directory, Node, TextFile
 from synosfs.fs.proc import Processes
 from synosfs.fs.syscall_file import SyscallFile
+from synosfs.fs.trace import Pump, TraceFile
 from synosfs.kernel import Kernel
 
 
@@ -19,5 +20,6 @@ def root(kernel: Kernel, stats: Node) -> Directory:
             "proc": Processes(kernel),
             "sem": sem.directory(kernel),
             "stats": stats,
+            "trace": TraceFile(kernel, Pump(kernel)),
         }
     )

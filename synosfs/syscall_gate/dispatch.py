@@ -369,7 +369,8 @@ class SyscallDispatcher:
             counter.add(ran_ns)
         else:
             counter.add_parked(parked_ns)
-        self._trace((began_ns, caller.identity, call, values, kept, ran_ns, parked_ns))
+        of = "" if about is None else about.ipc_id or about.path
+        self._trace((began_ns, caller.identity, call, values, kept, ran_ns, parked_ns, of))
         if self._watching:
             row = None if call is None else call.row
             self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))

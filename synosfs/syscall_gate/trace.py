@@ -35,7 +35,7 @@ class Called(Protocol):
 class Ended(NamedTuple):
     """A call that has ended. ``began_ns`` on the performance counter; ``call`` is None when there is no such call;
     ``values`` are its bound arguments, none when binding failed; ``ran_ns`` on the daemon's own path, ``parked_ns``
-    waiting (None: it never waited).
+    waiting (None: it never waited). ``of`` is what its descriptor stands for, if it named one.
     """
 
     began_ns: int
@@ -45,6 +45,7 @@ class Ended(NamedTuple):
     reply: Reply
     ran_ns: int
     parked_ns: int | None
+    of: str = ""
 
 
 class Gone(NamedTuple):
@@ -56,6 +57,11 @@ class Gone(NamedTuple):
 
 #: As they stand in the ring: the fields of an ``Ended``, or a ``Gone``.
 Entry = tuple[Any, ...]
+
+
+def told(entry: Entry) -> Ended | Gone:
+    """What an entry says."""
+    return entry if isinstance(entry, Gone) else Ended._make(entry)
 
 
 class CutData(bytes):
