@@ -80,6 +80,7 @@ ROOMS = {
     "fs.boundary": room("errors kernel", "pyfuse3"),
     "fs.operations": room("slices errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("slices errors", "os select time trio pyfuse3"),
+    "replay": room("errors syscall_gate.text", "os pathlib"),
     "mount": room(
         "slices errors options mountpoint runtime kernel fs host ipc.journal process.accounts syscall_gate",
         "resource select signal time trio pyfuse3",

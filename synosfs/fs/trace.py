@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from errno import EAGAIN, EINVAL
+from errno import EACCES, EAGAIN, EINVAL
 
 import trio
 
@@ -30,7 +30,8 @@ from synosfs.slices import Slices
 from synosfs.syscall_gate import strace, trace_filter
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.readiness import IN, OUT, Look, Source, Watch, with_rights
-from synosfs.syscall_gate.trace import Entry, Gone, told
+from synosfs.syscall_gate.script import HEAD, Script
+from synosfs.syscall_gate.trace import Ended, Entry, Gone, told
 from synosfs.syscall_gate.trace_filter import Filter
 from synosfs.syscall_gate.waiting import Until
 
@@ -80,6 +81,39 @@ async def latest(kernel: Kernel, who: Who) -> bytes:
         lines.append(line(entry, sight, _EVERYTHING))
         await slices.pause()
     return b"".join(lines)
+
+
+async def script(kernel: Kernel, who: Who) -> bytes:
+    """The calls in the ring that ``who`` may see all of, to be made again."""
+    sight = Sight(kernel, who.pid, credentials_of(who))
+    slices = Slices(kernel.accounts.of(who.uid).line)
+    _, entries = kernel.trace.since(0)
+    made = Script()
+    lines = [HEAD]
+    for entry in entries:
+        what = told(entry)
+        if isinstance(what, Ended) and sight.of_call(what.who).whole:
+            lines += (f"{each}\n" for each in made.lines(what))
+        await slices.pause()
+    return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True)
+class ScriptFile(Node):
+    """``trace.replay``."""
+
+    kernel: Kernel
+
+    entry_timeout = FOREVER
+    attr_timeout = FOREVER
+
+    def attributes(self, who: Who) -> Attributes:
+        return Attributes(stat.S_IFREG | 0o444)
+
+    async def open(self, flags: int, who: Who, inode: int) -> Handle:
+        if writes(flags):
+            raise SynosError(EACCES, "trace.replay is for reading; python -m synosfs.replay makes the calls again")
+        return Snapshot(await script(self.kernel, who))
 
 
 def line(entry: Entry, sight: Sight, wanted: Filter) -> bytes:

@@ -4,7 +4,7 @@ from synosfs.fs import msgq, observe, pipes, sem, shm
 from synosfs.fs.node import Directory, Node, TextFile
 from synosfs.fs.proc import Processes
 from synosfs.fs.syscall_file import SyscallFile
-from synosfs.fs.trace import Pump, TraceFile
+from synosfs.fs.trace import Pump, ScriptFile, TraceFile
 from synosfs.kernel import Kernel
 
 
@@ -21,5 +21,6 @@ def root(kernel: Kernel, stats: Node) -> Directory:
             "sem": sem.directory(kernel),
             "stats": stats,
             "trace": TraceFile(kernel, Pump(kernel)),
+            "trace.replay": ScriptFile(kernel),
         }
     )

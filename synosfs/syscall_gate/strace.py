@@ -53,6 +53,26 @@ _TIMES = {
 _NAME = re.compile(rb"[A-Z_][A-Z0-9_]*")
 
 
+class Symbol(int):
+    """A number that is written as a symbol (``script``)."""
+
+    name: str
+
+    def __new__(cls, number: int, name: str) -> "Symbol":
+        made = super().__new__(cls, number)
+        made.name = name
+        return made
+
+    def __str__(self) -> str:
+        return f"${self.name}"
+
+
+class Symbolic(str):
+    """A word with a symbol in it, which stands without quotes."""
+
+    __slots__ = ()
+
+
 def line(ended: Ended, *, whole: bool, shown: int | None = SHOWN) -> str:
     """One call, with when it began and who made it. Not ``whole``: neither what it was given nor what it got."""
     return f"{clock(ended.began_ns)} {ended.who.pid} {body(ended, whole=whole, shown=shown)}"
@@ -168,6 +188,8 @@ def _is_null(param: Param) -> bool:
 
 
 def _value(kind: Kind, value: Any, shown: int | None) -> str:
+    if isinstance(value, Symbol | Symbolic):
+        return str(value)
     if kind in _TIMES and value is not None:
         return _time(kind, value)
     if type(value) is int:
@@ -214,6 +236,8 @@ def _one_time(ns: int, per_second: int) -> str:
 def _struct(kind: Kind, item: Sequence[Any]) -> str:
     if kind is KINDS["polled"]:
         what, events = item
+        if isinstance(what, Symbolic):
+            return "{" + f"{what}, {_named(EVENT_FLAGS, events)}" + "}"
         return "{" + f"{quote(what.encode('utf-8', 'surrogateescape'))}, {_named(EVENT_FLAGS, events)}" + "}"
     num, delta, flags = item
     return "{" + f"{num}, {delta}, {_named(SEM_FLAGS, flags)}" + "}"
