@@ -141,6 +141,7 @@ class Stream(Handle):
         self._pump = pump
         self._filter = _EVERYTHING
         self._lines = bytearray()
+        self._last, self._offset = b"", 0  # what was read last, and where the file's position is after it
         self._filled = trio.lowlevel.ParkingLot()
         self.sight = Sight(kernel, caller.process.pid, caller.credentials)
         self.place = kernel.trace.next
@@ -170,6 +171,8 @@ class Stream(Handle):
     async def read(self, offset: int, size: int) -> bytes:
         """As much as there is; the next line, when it comes, if there is nothing. EAGAIN with O_NONBLOCK."""
         self._caller.check()
+        if 0 < self._offset - offset <= len(self._last):  # a shell's read takes more than a line, and goes back
+            self._lines[:0] = self._last[offset - self._offset :]
         if not self._lines:
             if self._caller.nonblock:
                 raise SynosError(EAGAIN, "trace: there is no line yet, and it was opened with O_NONBLOCK")
@@ -179,6 +182,7 @@ class Stream(Handle):
         chunk = bytes(self._lines[:size])
         had_room = self.has_room
         del self._lines[:size]
+        self._last, self._offset = chunk, offset + len(chunk)
         if not had_room:
             self._pump.go()
         return chunk
@@ -191,6 +195,7 @@ class Stream(Handle):
             wanted = trace_filter.parse(words, self._named)
         self._filter = wanted
         self._lines.clear()
+        self._last, self._offset = b"", offset + len(data)
         self._pump.from_now_on(self)
         return len(data)
 

@@ -19,7 +19,7 @@ from synosfs.syscall_gate.record import Reply
 from synosfs.syscall_gate.spec import Row
 
 #: So many are kept; a power of two.
-LATEST = 4096
+LATEST = 1024
 
 #: Of data as many bytes are kept, which is a whole System V message (MSGMAX), and of a list as many items.
 KEPT, _ITEMS = 8192, 64
@@ -79,12 +79,12 @@ class CutDict(dict[Any, Any]):
 class Trace:
     """One for the mount."""
 
-    __slots__ = ("_entries", "_mask", "next", "wake")
+    __slots__ = ("entries", "mask", "next", "wake")
 
     def __init__(self, size: int = LATEST) -> None:
         assert size & (size - 1) == 0, "a power of two"
-        self._entries: list[Entry] = [()] * size
-        self._mask = size - 1
+        self.entries: list[Entry] = [()] * size
+        self.mask = size - 1
         #: How many there have been, and so the place of the next.
         self.next = 0
         #: Is called when the next has come, and is forgotten then.
@@ -93,10 +93,10 @@ class Trace:
     def ended(self, entry: Entry) -> None:
         """A call has ended: the fields of an ``Ended``, of which nothing is large."""
         place = self.next
-        self._entries[place & self._mask] = entry
+        self.entries[place & self.mask] = entry
         self.next = place + 1
         if self.wake is not None:
-            self._tell()
+            self.tell()
 
     def gone(self, removal: Removal) -> None:
         """An object is gone."""
@@ -104,14 +104,15 @@ class Trace:
 
     def since(self, place: int) -> tuple[int, list[Entry]]:
         """How many from this place on are there no more, and those behind them, the oldest first."""
-        first = max(place, self.next - len(self._entries), 0)
-        begin, end = first & self._mask, self.next & self._mask
+        first = max(place, self.next - len(self.entries), 0)
+        begin, end = first & self.mask, self.next & self.mask
         if first == self.next:
             return first - place, []
-        entries = self._entries[begin:end] if begin < end else self._entries[begin:] + self._entries[:end]
+        entries = self.entries[begin:end] if begin < end else self.entries[begin:] + self.entries[:end]
         return first - place, entries
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Whoever wants to be told of the next is."""
         wake, self.wake = self.wake, None
         assert wake is not None
         wake()

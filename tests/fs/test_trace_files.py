@@ -145,6 +145,17 @@ def test_an_unknown_word_is_einval_and_says_what_words_there_are(mount: Mount, s
         os.write(fd, b"object=msgq/0x7fffffff")
 
 
+def test_who_reads_more_than_a_line_and_goes_back_gets_the_rest_again(gate: MountDoor, stream: Opened) -> None:
+    fd = stream(f"pid={os.getpid()} call=getpid,getppid")
+    gate.ok("getpid")
+    gate.call("getppid")
+    while (text := os.read(fd, 1 << 16)).count(b"\n") < 2:
+        os.lseek(fd, -len(text), os.SEEK_CUR)
+    rest = text.partition(b"\n")[2]
+    os.lseek(fd, -len(rest), os.SEEK_CUR)
+    assert os.read(fd, 1 << 16) == rest
+
+
 def test_for_writing_only_it_is_not_opened(mount: Mount) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         os.open(mount.path / "trace", os.O_WRONLY)
