@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -120,7 +121,7 @@ async def test_a_handler_that_may_not_wait_and_does_is_a_bug_of_one_call(
 ) -> None:
     calls = kernel.dispatcher._calls
     wrong = calls["nanosleep"]
-    monkeypatch.setitem(calls, "nanosleep", wrong._replace(row=wrong.row._replace(waits=False)))
+    monkeypatch.setitem(calls, "nanosleep", replace(wrong, row=wrong.row._replace(waits=False)))
     assert (await call("nanosleep", 0)).errno == errno.EIO
     assert "nanosleep may not wait, and its handler does" in caplog.text
     assert (await call("getpid")).ret == os.getpid()
