@@ -51,7 +51,8 @@ The same by mount(8), and by a line in /etc/fstab:
   synosfs  /mnt/synos  fuse.synosfs  allow_other,nofail  0  0
 
 Root and ordinary users can mount; the latter need a directory of their own.
-A mount left behind by a killed daemon is replaced.
+A mount left behind by a killed daemon is replaced; with --supervise at once, by a small parent
+that starts the daemon again. Unmounting, or SIGTERM to either, ends both.
 """
 
 
@@ -81,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"synosfs: replacing the mount that a dead daemon left on {options.mountpoint}", file=sys.stderr)
         log = daemon.LogOptions(arguments.log_level, arguments.log_file and os.path.abspath(arguments.log_file))
         if arguments.foreground:
-            daemon.run(options, log)
+            daemon.run(options, log, supervised=arguments.supervise)
         else:
-            daemon.start(options, log)
+            daemon.start(options, log, supervised=arguments.supervise)
     except SynosError as error:
         print(f"synosfs: {error.message}", file=sys.stderr)
         return 1
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="synosfs",
-        usage="synosfs [-f] [-o OPTIONS] [--log-level LEVEL] [--log-file FILE] [SOURCE] MOUNTPOINT",
+        usage="synosfs [-f] [--supervise] [-o OPTIONS] [--log-level L] [--log-file F] [SOURCE] MOUNTPOINT",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("paths", nargs="*", metavar="MOUNTPOINT", help="the directory to mount on (a SOURCE before it is just shown)")
     add("-f", "--foreground", action="store_true", help="stay in the foreground; Ctrl-C unmounts and ends")
     add("-o", dest="options", action="append", default=[], metavar="OPTIONS", help="mount options, see below")
+    add("--supervise", action="store_true", help="start the daemon again when it has been killed, by a small parent")
     levels = ("debug", "info", "warning", "error")
     add("--log-level", choices=levels, default="info", metavar="LEVEL", help=f"{', '.join(levels)}; default: info")
     add("--log-file", metavar="FILE", help="append the log to FILE; default: syslog, with -f: standard error")

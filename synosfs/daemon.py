@@ -27,6 +27,7 @@ from synosfs import mountpoint
 from synosfs.errors import SynosError
 from synosfs.logfilter import Sober
 from synosfs.options import MountOptions
+from synosfs.supervisor import supervise
 
 #: The longest a daemon may take to say whether it could mount, in seconds: an import on a slow disk, not a wait.
 START_TIMEOUT_S = 60.0
@@ -47,14 +48,18 @@ class LogOptions:
     file: str | None = None
 
 
-def run(options: MountOptions, logs: LogOptions) -> None:
-    """Mount and serve in this process until a clean unmount. SynosError when it cannot mount or log."""
+def run(options: MountOptions, logs: LogOptions, *, supervised: bool = False) -> None:
+    """Mount and serve in this process until a clean unmount; ``supervised``: in a child of it, which is started again
+    when it has been killed. SynosError when it cannot mount or log.
+    """
     configure_log(logs, foreground=True)
-    _serve(options, lambda: None)
+    _serve(options, lambda: None, supervised=supervised)
 
 
-def start(options: MountOptions, logs: LogOptions) -> None:
-    """Mount and serve in a daemon; return when the mount has answered. SynosError with the daemon's reason if not."""
+def start(options: MountOptions, logs: LogOptions, *, supervised: bool = False) -> None:
+    """Mount and serve in a daemon, or in a ``supervised`` child of it; return when the mount has answered. SynosError
+    with the daemon's reason if not.
+    """
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # a caller without standard streams: keep their numbers free
         pass
     os.close(spare)
@@ -63,7 +68,7 @@ def start(options: MountOptions, logs: LogOptions) -> None:
     child = os.fork()
     if child == 0:
         os.close(receive)
-        _become_daemon(options, logs, _Report(send), printed)
+        _become_daemon(options, logs, _Report(send), printed, supervised=supervised)
     os.close(send)
     os.waitpid(child, 0)  # the one between, which ends as soon as it has forked
     pid, word = _read_report(receive)
@@ -151,9 +156,7 @@ class _Report:
             os.close(self.fd)
 
 
-def _serve(options: MountOptions, report_ready: Callable[[], None]) -> None:
-    from synosfs.mount import serve  # noqa: PLC0415 - loads pyfuse3 and trio: after the checks, after the fork
-
+def _serve(options: MountOptions, report_ready: Callable[[], None], *, supervised: bool) -> None:
     # Taken out of the environment: programs that are started from here must not speak for this service.
     manager = os.environ.pop("NOTIFY_SOCKET", "")
 
@@ -161,11 +164,22 @@ def _serve(options: MountOptions, report_ready: Callable[[], None]) -> None:
         report_ready()
         sd_notify(manager, f"READY=1\nMAINPID={os.getpid()}")
 
-    serve(options, ready)
+    if supervised:
+        supervise(options, _mount_and_serve, ready, START_TIMEOUT_S * 0.9)  # its reason comes before we give it up
+    else:
+        _mount_and_serve(options, ready)
     sd_notify(manager, "STOPPING=1")
 
 
-def _become_daemon(options: MountOptions, logs: LogOptions, report: _Report, printed: int) -> NoReturn:
+def _mount_and_serve(options: MountOptions, ready: Callable[[], None]) -> None:
+    from synosfs.mount import serve  # noqa: PLC0415 - loads pyfuse3 and trio: after the checks, after the fork
+
+    serve(options, ready)
+
+
+def _become_daemon(
+    options: MountOptions, logs: LogOptions, report: _Report, printed: int, *, supervised: bool
+) -> NoReturn:
     """The child's side of ``start``. Leaves by _exit, so that nothing of the parent's runs twice."""
     status = 1
     try:
@@ -175,7 +189,7 @@ def _become_daemon(options: MountOptions, logs: LogOptions, report: _Report, pri
         report.pid()
         _let_go(report.fd, printed)
         configure_log(logs, foreground=False)
-        _serve(options, report.ready)
+        _serve(options, report.ready, supervised=supervised)
         status = 0
     except SynosError as error:
         log.error("%s", error.message)  # noqa: TRY400 - the message is the whole story

@@ -36,6 +36,14 @@ class WouldBlock(SynosError):
     """The call cannot be answered now. Its errno is what the native call says when told not to wait."""
 
 
+def alone(error: "SynosError") -> "SynosError":
+    """An error that is kept: without the frames that it came through, which hold all that they worked on. That would be
+    a circle, which lives until the collector comes by, and then goes in one long step.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
 def printable(text: str) -> str:
     """``text`` in one line that a terminal shows as it stands."""
     if text.isprintable():

@@ -26,6 +26,7 @@ from synosfs.process.host_process import HostProcess
 from synosfs.process.process import Process
 from synosfs.process.refusals import Refusal, Refusals
 from synosfs.process.table import ProcessTable
+from synosfs.process.witnesses import Witnesses
 from synosfs.slices import Line, Slices
 from synosfs.syscall_gate import text
 from synosfs.syscall_gate.caller import Caller, Origin
@@ -57,12 +58,15 @@ class Kernel:
         self.observers = self.dispatcher.observers
         self.trace = self.dispatcher.trace
         self.ipc.removals.told.append(self.trace.gone)
-        self.processes.at_exit += [self.parking.end_process, self.ipc.ended, self._owner_ended]
+        self.witnesses = Witnesses()
+        at_exit = self.parking.end_process, self.ipc.ended, self._owner_ended, self._remember
+        self.processes.at_exit += at_exit
 
     async def close(self) -> None:
         """Answer all who are blocked, and let go of every process."""
         self.watches.close()
         await self.parking.close()
+        self.processes.at_exit.remove(self._owner_ended)  # they live on, and so does what they own
         self.processes.close()
         self.ipc.journal.close()
 
@@ -87,12 +91,12 @@ class Kernel:
         await self._remove(gone)
 
     def _owner_ended(self, process: Process) -> Iterable[None]:
-        left = self.ipc.ownership.ended(process)
-        if left:
+        if self.ipc.ownership.of(process):
+            left = self.ipc.ownership.ended(process)
             trio.lowlevel.spawn_system_task(self._remove, left, name="what has no owner any more")
         return ()
 
-    async def _remove(self, left: list[Left]) -> None:
+    async def _remove(self, left: Iterable[Left]) -> None:
         """Remove what has lost its last owner, with that owner's rights."""
         slices = Slices(Line())
         for one in left:
@@ -110,7 +114,7 @@ class Kernel:
                     else:
                         with rights.acting_as(one.rights):
                             remove()
-                    self.ipc.left(one.thing, seen, one.pid, one.rights.uid)
+                    self.ipc.left(one.thing, seen, one.pid, one.rights.uid, one.program)
             except SynosError as error:
                 if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EIDRM):  # it has gone by itself
                     log.warning("%s stays, though its last owner (pid %d) has ended: %s", one.thing, one.pid, error)
@@ -197,6 +201,10 @@ class Kernel:
         with rights.acting_as(effective(tid, uid, gid)):
             return procfs.is_seen(process.pid)
 
+    def shows_processes(self, looker: Credentials) -> bool:
+        """Whether the looker may know what other users' processes run: not where /proc hides them."""
+        return not procfs.hides_processes() or _is_privileged(looker)
+
     def look_into(self, process: HostProcess, tid: int, opener: Credentials) -> bool:
         """Whether ``tid`` is of ``process`` itself. Another must be let by the host, as ptrace(2) has it: all ids
         of the process are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.
@@ -242,6 +250,10 @@ class Kernel:
                     self._tell(own.ppid, Refusal(parent.start_time, to, reply))
         except OSError:
             pass  # it has ended, or there is no descriptor left to look with
+
+    def _remember(self, process: Process) -> Iterable[None]:
+        self.witnesses.remember(process.pid, process.start_time, process.program)
+        return ()
 
     def _tell(self, pid: int, refusal: Refusal) -> None:
         process = self.processes.find(pid)

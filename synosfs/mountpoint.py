@@ -120,15 +120,23 @@ def prepare(options: MountOptions) -> bool:
     if reason := arch.refusal():
         raise SynosError(errno.ENOSYS, reason)
     path = options.mountpoint
+    replaced = clear_dead(path)
+    _check_directory(path)
+    _check_device()
+    if os.geteuid() != 0:
+        _check_ordinary_user(options)
+    return replaced
+
+
+def clear_dead(path: str) -> bool:
+    """Detach what dead daemons of ours have left on ``path``; True when there was something. EBUSY, ETIMEDOUT: another
+    mount is there, or a live one.
+    """
     replaced = False
     while mount := mounted(path):  # a second daemon killed on top of the first leaves two
         _check_dead(path, mount)
         detach(path)
         replaced = True
-    _check_directory(path)
-    _check_device()
-    if os.geteuid() != 0:
-        _check_ordinary_user(options)
     return replaced
 
 

@@ -110,6 +110,7 @@ def test_help_names_every_option_and_a_first_example() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for word in (
         "--foreground",
+        "--supervise",
         "-o ",
         "--log-level",
         "--log-file",

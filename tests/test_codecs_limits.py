@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import gc
 
 import msgspec
 import pytest
@@ -107,3 +108,33 @@ def test_a_batch_has_a_limit() -> None:
     assert len(records(to_msgpack([{"call": 39}] * MAX_BATCH))[0].requests) == MAX_BATCH
     found = error_of(to_msgpack([{"call": 39}] * (MAX_BATCH + 1)))
     assert found == (errno.EMSGSIZE, "a batch may hold 65536 requests, and this one has 65537")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"call":"x","args":[' + b'"aaaa",' * 60_000 + b'"a"]}\n',
+        b'{"call":"x","args":[' + b'"aaaa",' * 50_000 + b"]}\n",
+        b'[{"call":"x"},' * 1000 + b"\n",
+        b"[" * 30_000 + b"\n",
+        b'{"call":1.5}\n',
+        b'getpid "\n',
+        b"getpid " + b"a " * 50_000 + b"\n",
+        b"\xdc\xff\xfe" + b"\xa4aaaa" * 65_000,
+        b"\x81\xa4call\xc1",
+    ],
+)
+def test_what_is_refused_goes_at_once(record: bytes) -> None:
+    """A circle of it would be the collector's, which frees all that it finds in one step."""
+    stream = RequestStream()
+    gc.collect()
+    gc.disable()
+    try:
+        for found in (*stream.feed(record), *stream.finish()):
+            error = found.error
+            del found
+        assert error is not None
+        del error
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -5,7 +5,7 @@ owned, disowned, removed and made anew, in any order.
 import shutil
 import tempfile
 from dataclasses import dataclass
-from errno import EINVAL, ENOENT, EPERM
+from errno import EDQUOT, EINVAL, ENOENT, EPERM
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from synosfs.errors import SynosError
 from synosfs.host.credentials import Credentials
 from synosfs.ipc import journal as journal_module
+from synosfs.ipc import ownership as ownership_module
 from synosfs.ipc.fifo import FifoRegistry
 from synosfs.ipc.journal import Intent, Journal, Owner, Removal
 from synosfs.ipc.ownership import Left, Ownership
@@ -32,6 +33,7 @@ _NAME, _PLACE = st.sampled_from(["a", "b \n\udcff", "c"]), st.integers(0, 2)
 class Process:
     pid: int
     start_time: int
+    program: str = "test"
 
 
 class Owning(RuleBasedStateMachine):
@@ -132,6 +134,8 @@ class Owning(RuleBasedStateMachine):
         for process in self.processes:
             owned = {name for name, owners in self.owners.items() if process in owners}
             assert {thing.name for thing in self.ownership.of(process)} == owned
+        owned = sum(len(owners) for owners in self.owners.values())
+        assert self.ownership._of_user.total() == owned
         written = {(owner.name, owner.pid, owner.start_time) for owner in self.journal.owners()}
         assert written == {
             (name, process.pid, process.start_time) for name, owners in self.owners.items() for process in owners
@@ -144,6 +148,21 @@ TestOwning = Owning.TestCase
 
 OWNER = Owner("msg", 3, "mark", 10, 20, 0, 0, 0)
 INTENT = Intent("msg", 0x71, "", 1.5, 10, 20, 0, 0, 0)
+
+
+def test_a_user_owns_no_more_than_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership_module, "MOST_PER_USER", 3)
+    fifos = FifoRegistry(Journal())
+    ownership, process = Ownership(Things(fifos), Journal()), Process(10, 0)
+    for name in "abcd":
+        fifos.make(name, 0o600, USER.uid, USER.gid)
+    for name in "abca":
+        ownership.own(process, USER, Thing("fifo", name))
+    with pytest.raises(SynosError, match="user 1000 own 3 objects already") as refused:
+        ownership.own(Process(11, 0), USER, Thing("fifo", "d"))
+    assert refused.value.errno == EDQUOT
+    ownership.disown(process, Thing("fifo", "a"))
+    ownership.own(process, USER, Thing("fifo", "d"))
 
 
 def image(path: Path) -> Path:

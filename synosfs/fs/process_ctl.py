@@ -1,17 +1,17 @@
 """``proc/<pid>/ctl``: what there is to command of one process, and the words for it.
 
-A word stands for a call of that process (``close``, ``shmdt``, ``interrupt``), so it is for who may act for it, and all
-that the call checks and says holds here. Opening it for writing makes a process take part, as its ``syscall`` does.
+A word stands for a call of that process (``close``, ``shmdt``, ``disown``, ``interrupt``), so it is for who may act for
+it, and all that the call checks and says holds here. Opening it for writing makes a process take part, as its
+``syscall`` does.
 """
 
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 
-from synosfs.fs.ctl import translated
+from synosfs.fs.ctl import CommandSession
 from synosfs.fs.node import Attributes, Handle, Node, Snapshot, Who, reads, writes
-from synosfs.fs.session import Session, look_into, open_caller
+from synosfs.fs.session import look_into, open_caller
 from synosfs.fs.tables import Row, table
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
@@ -30,6 +30,10 @@ def _detach(address: int) -> Request:
     return Request("shmdt", [address])
 
 
+def _disown(object: str) -> Request:
+    return Request("disown", [object])
+
+
 def _end(tid: int, number: int) -> Request:
     return Request("interrupt", [tid, number])
 
@@ -39,6 +43,7 @@ _COMMANDS = {
     for command in (
         row(None, "close", _close, "fd:int", help="close a descriptor of its"),
         row(None, "detach", _detach, "address:address", help="detach a segment"),
+        row(None, "disown", _disown, "object:object", help="an object of its stays when it ends"),
         row(None, "end", _end, "tid:waiting_thread errno:errno=EINTR", help="end a waiting call, or all"),
     )
 }
@@ -60,7 +65,7 @@ class ProcessCtl(Node):
         process = self.kernel.processes.now(self.process)
         if writes(flags):
             caller = open_caller(self.kernel, who, flags, inode, process)
-            return Session(self.kernel, caller, readable=reads(flags), translate=partial(translated, _COMMANDS))
+            return CommandSession(self.kernel, _COMMANDS, caller, readable=reads(flags))
         look_into(self.kernel, process, who)
         slices = Slices(self.kernel.accounts.of(who.uid).line)
         return Snapshot(await table(("word", "argument", "what"), self._rows(process), slices))
@@ -77,5 +82,7 @@ class ProcessCtl(Node):
                 f"{attachment.address:#x}",
                 f"segment {attachment.memory.shmid}, {attachment.memory.size} bytes",
             )
+        for thing in self.kernel.ipc.ownership.of(process):
+            yield "disown", word(str(thing)), "goes with its last owner"
         for parked in self.kernel.parking.of(process):
             yield "end", parked.caller.tid, parked.what

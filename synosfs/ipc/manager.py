@@ -128,9 +128,9 @@ class IPCManager:
             program = ""
         self.removals.add(thing, seen, why, actor.pid, uid, program)
 
-    def left(self, thing: Thing, seen: Seen, pid: int, uid: int) -> None:
+    def left(self, thing: Thing, seen: Seen, pid: int, uid: int, program: str) -> None:
         """It was removed because its last owner, ``pid``, has ended."""
-        self.removals.add(thing, seen, "its last owner has ended", pid, uid, "")
+        self.removals.add(thing, seen, "its last owner has ended", pid, uid, program)
 
     def ended(self, actor: Actor) -> Iterator[None]:
         """``actor`` has ended. The host reverts its operations and keeps the daemon's pid for it: noted in steps."""

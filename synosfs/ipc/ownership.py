@@ -9,10 +9,11 @@ Invariant: what the tables here say, the journal says too, except while an objec
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from errno import EEXIST, ENOENT, EPERM
+from errno import EDQUOT, EEXIST, ENOENT, EPERM
 from typing import NamedTuple, Protocol
 
 from synosfs.errors import SynosError
@@ -23,6 +24,9 @@ from synosfs.ipc.things import Thing, Things
 
 log = logging.getLogger(__name__)
 
+#: The most that the processes of one user may own, each object counted for each of its owners.
+MOST_PER_USER = 32_768
+
 #: The clock that the host takes the times of objects from.
 _CLOCK_REALTIME_COARSE = 5
 
@@ -32,6 +36,7 @@ class Process(Hashable, Protocol):
 
     pid: int
     start_time: int
+    program: str
 
 
 @dataclass(slots=True)
@@ -50,6 +55,7 @@ class Left(NamedTuple):
     rights: Credentials
     pid: int
     start_time: int
+    program: str = ""
 
 
 class Making:
@@ -84,7 +90,8 @@ class Ownership:
         self._things = things
         self.journal = journal
         self._owned: dict[Thing, _Owned] = {}
-        self._of: dict[Process, dict[Thing, None]] = {}
+        self._of: dict[Hashable, dict[Thing, None]] = {}
+        self._of_user: Counter[int] = Counter()
         #: Intents that came to nothing, told of by other threads.
         self.given_up: list[int] = []
 
@@ -96,15 +103,20 @@ class Ownership:
         owned = self._owned.get(Thing(kind, name))
         return [] if owned is None else list(owned.owners)
 
-    def of(self, process: Process) -> list[Thing]:
+    def of(self, process: Hashable) -> list[Thing]:
         """What a process owns."""
         return list(self._of.get(process, ()))
 
     def own(self, process: Process, rights: Credentials, thing: Thing, *, intent: int = 0) -> None:
-        """``process`` owns it from now on. ENOENT, EINVAL: there is none; EPERM: the caller may not remove it."""
+        """``process`` owns it from now on. ENOENT, EINVAL: there is none; EPERM: the caller may not remove it; EDQUOT:
+        its user's processes own too much.
+        """
         seen = self._things.look(thing)
         if not any(rights.may_change(uid) for uid in seen.removers):
             raise SynosError(EPERM, f"{thing} belongs to user {seen.uid}: who may not remove it may not own it")
+        if self._of_user[rights.uid] >= MOST_PER_USER and thing not in self._of.get(process, ()):
+            message = f"the processes of user {rights.uid} own {MOST_PER_USER} objects already; disown or remove some"
+            raise SynosError(EDQUOT, message)
         groups = rights.gid, rights.capabilities
         self.journal.owned(Owner(*thing, seen.mark, process.pid, process.start_time, rights.uid, *groups), intent)
         self._add(process, rights, thing, seen.mark)
@@ -121,8 +133,8 @@ class Ownership:
         owned = self._owned.pop(thing, None)
         if owned is not None:
             self.journal.gone(*thing)
-            for process in owned.owners:
-                self._disclaim(process, thing)
+            for process, rights in owned.owners.items():
+                self._disclaim(process, rights, thing)
 
     @contextmanager
     def making(self, process: Process, rights: Credentials, kind: str, name: int | str) -> Iterator[Making]:
@@ -139,25 +151,25 @@ class Ownership:
         """As ``making``, for who says ``over`` itself."""
         while self.given_up:
             self.journal.given_up(self.given_up.pop())
-        at, who = (
-            time.clock_gettime(_CLOCK_REALTIME_COARSE),
-            (process.pid, process.start_time, rights.uid, rights.gid, rights.capabilities),
-        )
+        at = time.clock_gettime(_CLOCK_REALTIME_COARSE)
+        who = process.pid, process.start_time, rights.uid, rights.gid, rights.capabilities
         intent = Intent(kind, name, self._mark_of(kind, name), at, *who)
         return Making(self, process, rights, self.journal.intend(intent))
 
-    def ended(self, process: Process) -> list[Left]:
-        """``process`` has ended: what has no owner any more. The journal keeps it until it is ``gone``."""
-        left = []
-        for thing in self._of.pop(process, ()):
-            owned = self._owned[thing]
-            rights = owned.owners.pop(process)
+    def ended(self, process: Process) -> Iterator[Left]:
+        """``process`` has ended: what has no owner any more, one after the other. The journal keeps it until it is
+        ``gone``.
+        """
+        for thing in list(self._of.get(process, ())):
+            owned = self._owned.get(thing)
+            if owned is None or process not in owned.owners:
+                continue  # it has been removed meanwhile
+            rights = owned.owners[process]
+            self._drop(process, thing)
             if owned.owners:
                 self.journal.disowned(*thing, process.pid, process.start_time)
             else:
-                left.append(Left(thing, owned.mark, rights, process.pid, process.start_time))
-                del self._owned[thing]
-        return left
+                yield Left(thing, owned.mark, rights, process.pid, process.start_time, process.program)
 
     def restore(self, process: Process, rights: Credentials, thing: Thing, mark: str) -> None:
         """An owner of before the daemon's death is alive."""
@@ -165,9 +177,10 @@ class Ownership:
 
     def unfinished(self) -> Iterator[tuple[Intent, Thing, str]]:
         """What a killed daemon had begun to make, and made; its intents are over with this."""
+        known = {Thing(owner.kind, owner.name) for owner in self.journal.owners()}
         for number, intent in self.journal.intents():
             try:
-                thing = self._made_for(intent)
+                thing = self._made_for(intent, known)
                 seen = self._things.look(thing)
             except SynosError as error:
                 log.info("what was to be made for process %d is not there: %s", intent.pid, error.message)
@@ -177,7 +190,7 @@ class Ownership:
                     yield intent, thing, seen.mark
             self.journal.given_up(number)
 
-    def _made_for(self, intent: Intent) -> Thing:
+    def _made_for(self, intent: Intent, known: set[Thing]) -> Thing:
         if not isinstance(intent.name, int):
             return Thing(intent.kind, intent.name)
         if intent.name:
@@ -185,7 +198,7 @@ class Ownership:
         candidates = [
             thing
             for thing in (Thing(intent.kind, listed.number) for listed in listing(intent.kind) if not listed.key)
-            if thing not in self._owned and self._things.is_new(thing, intent, self.journal.daemon_before)
+            if thing not in known and self._things.is_new(thing, intent, self.journal.daemon_before)
         ]
         if len(candidates) != 1:
             raise SynosError(EEXIST if candidates else ENOENT, f"{len(candidates)} objects could be it")
@@ -201,20 +214,25 @@ class Ownership:
     def _add(self, process: Process, rights: Credentials, thing: Thing, mark: str) -> None:
         owned = self._owned.get(thing)
         if owned is None or owned.mark != mark:  # another has the name by now
-            for other in owned.owners if owned is not None else ():
-                self._disclaim(other, thing)
+            for other, lent in owned.owners.items() if owned is not None else ():
+                self._disclaim(other, lent, thing)
             owned = self._owned[thing] = _Owned(mark)
+        elif process in owned.owners:
+            self._disclaim(process, owned.owners[process], thing)
         owned.owners[process] = rights
         self._of.setdefault(process, {})[thing] = None
+        self._of_user[rights.uid] += 1
 
     def _drop(self, process: Process, thing: Thing) -> None:
         owned = self._owned[thing]
-        del owned.owners[process]
+        self._disclaim(process, owned.owners.pop(process), thing)
         if not owned.owners:
             del self._owned[thing]
-        self._disclaim(process, thing)
 
-    def _disclaim(self, process: Process, thing: Thing) -> None:
+    def _disclaim(self, process: Process, rights: Credentials, thing: Thing) -> None:
+        self._of_user[rights.uid] -= 1
+        if not self._of_user[rights.uid]:
+            del self._of_user[rights.uid]
         things = self._of[process]
         del things[thing]
         if not things:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from synosfs.errors import SynosError, errno_name, excerpt
+from synosfs.errors import SynosError, alone, errno_name, excerpt
 from synosfs.syscall_gate.in_steps import Batch, Malformed, Steps, array_header, batch_size, json_steps, msgpack_steps
 from synosfs.syscall_gate.record import MAX_DATA, MAX_RECORD, Reply, Request, too_large
 from synosfs.syscall_gate.text import is_blank, parse, parse_in_steps, render
@@ -66,7 +66,7 @@ class Record(msgspec.Struct):
             self.requests, self.batch = end.value
             self.undecoded = None
         except SynosError as error:
-            self.error, self.undecoded = error, None
+            self.error, self.undecoded = alone(error), None
 
 
 def decode(notation: Notation, raw: bytes) -> Record:
@@ -93,9 +93,9 @@ def decode(notation: Notation, raw: bytes) -> Record:
             if request.data is not None or request.data64 is not None:
                 _settle_data(request)
     except SynosError as error:
-        return Record(notation, error=error)
+        return Record(notation, error=alone(error))
     except (ValueError, RecursionError, OverflowError) as error:
-        return Record(notation, error=_readable(notation, error, len(raw)))
+        return Record(notation, error=alone(_readable(notation, error, len(raw))))
     return Record(notation, requests, batch)
 
 

@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -224,7 +224,8 @@ def test_a_daemon_killed_at_any_moment_leaves_what_is_made_to_an_owner_who_lives
     os.close(told), os.close(tell)
 
 
-def test_owners_and_removals_outlive_the_daemon(own_mount: Mount, gate: MountDoor) -> None:
+@pytest.mark.parametrize("end", [Mount.kill, Mount.stop])
+def test_owners_and_removals_outlive_the_daemon(own_mount: Mount, end: Callable[[Mount], None]) -> None:
     told, tell = os.pipe()
 
     def own() -> None:
@@ -236,7 +237,8 @@ def test_owners_and_removals_outlive_the_daemon(own_mount: Mount, gate: MountDoo
     living, dying = Child(own), Child(own)
     assert os.read(told, 1) + os.read(told, 1) == b"11"
     os.unlink(own_mount.path / "sem/key/0x5a19")
-    own_mount.kill()
+    end(own_mount)
+    assert msgget(0x5A19, 0) >= 0
     dying.kill()
     own_mount.start()
     table = (own_mount.path / "msgq/ctl").read_text().splitlines()

@@ -99,7 +99,7 @@ def test_end_all_ends_those_of_every_thread_and_says_how_many(mount: Mount, door
         ("end all 4000", "-1 EINVAL 4000 is no errno; give a name such as EINTR, or none for that"),
         ("end many", "-1 EINVAL 'end many': end: tid has no value named 'many'"),
         ("ends all", "-1 EINVAL 'ends all': no such command; did you mean end?"),
-        ("kill", "-1 EINVAL 'kill': no such command; the words are close, detach, end"),
+        ("kill", "-1 EINVAL 'kill': no such command; the words are close, detach, disown, end"),
     ],
 )
 def test_a_command_that_fails_says_what_is_wrong(mount: Mount, door: MountDoor, command: str, said: str) -> None:
@@ -137,3 +137,22 @@ def test_looking_at_the_table_of_a_stranger_leaves_no_trace(mount: Mount) -> Non
         assert str(child.pid) not in os.listdir(mount.path / "proc")
     finally:
         child.close()
+
+
+def test_what_it_owns_can_be_disowned_for_it(mount: Mount, door: MountDoor) -> None:
+    def body() -> None:
+        os.write(tell, b"%d" % door.ok("msgget", "IPC_PRIVATE", "IPC_EPHEMERAL|0600").ret)
+        signal.pause()
+
+    told, tell = os.pipe()
+    child = door.spawn(body)
+    queue = int(os.read(told, 20))
+    ctl = mount.path / f"proc/{child.pid}/ctl"
+    assert ("disown", f"msgq/sysv/{queue}", "goes with its last owner") in rows(ctl)
+    ctl.write_text(f"disown msgq/{queue}\n")
+    with pytest.raises(FileNotFoundError):
+        ctl.write_text(f"disown msgq/{queue}\n")
+    child.kill()
+    wait_until(lambda: str(child.pid) not in os.listdir(mount.path / "proc"), "its end is known")
+    door.ok("msgctl", queue, "IPC_RMID")
+    os.close(told), os.close(tell)
