@@ -57,6 +57,8 @@ class Kernel:
         self.statistics = SyscallStatistics()
         self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
         self.observers = self.dispatcher.observers
+        self.trace = self.dispatcher.trace
+        self.ipc.removals.told.append(self.trace.gone)
         self.witnesses = Witnesses()
         self.processes.at_exit += [self.parking.end_process, self.statistics.ended, self.ipc.ended]
         self.processes.at_exit += [self._owner_ended, self._remember]

@@ -63,6 +63,8 @@ ROOMS = {
     ),
     "syscall_gate.places": room("errors ipc process host.abi host.path"),
     "syscall_gate.readiness": room("errors ipc process host.rights host.credentials", "os select trio time msgspec"),
+    "syscall_gate.strace": room("errors ipc", "os time"),
+    "syscall_gate.trace": room("errors ipc process", "time"),
     "syscall_gate.watches": room(
         "slices errors ipc process host.rights host.credentials", "os select trio time msgspec"
     ),
@@ -81,6 +83,7 @@ ROOMS = {
     "fs.boundary": room("errors kernel", "pyfuse3"),
     "fs.operations": room("slices errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),
     "fs.receive": room("slices errors", "os select time trio pyfuse3"),
+    "replay": room("errors syscall_gate.text", "os pathlib"),
     "mount": room(
         "slices errors options mountpoint runtime kernel fs host ipc.journal process.accounts syscall_gate",
         "resource select signal time trio pyfuse3",

@@ -56,6 +56,9 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
   stats           counts and latencies of every call; stats.json the same; metrics, for Prometheus, every object too
   proc/<pid>/ctl  what a process has, a table; write 'close 5', 'detach 0x7f…', 'end <tid>', 'end all EIO' to take it
 
+  trace           the latest calls, as strace shows them; exec 3<>trace, and read -r line <&3: the next one as it comes;
+                  echo 'pid=42 call=msgsnd,msgrcv errno=any object=msgq/0 slower=0.1' >&3 chooses; trace.replay a script
+
   echo spawn /bin/sort sort stdin=3 stdout=6 >&5    a program with descriptors of the session's; then wait4, its status
   fork            a child that waits: echo dup2 4 1 > proc/<child>/syscall, close, chdir, setenv, and then execve path
 

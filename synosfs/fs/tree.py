@@ -8,6 +8,7 @@ from synosfs.fs.node import Directory, TextFile
 from synosfs.fs.observe import Door, ShownFile, stats_json, stats_text
 from synosfs.fs.proc import Processes
 from synosfs.fs.syscall_file import SyscallFile
+from synosfs.fs.trace import Pump, ScriptFile, TraceFile
 from synosfs.kernel import Kernel
 
 
@@ -25,5 +26,7 @@ def root(kernel: Kernel, door: Door) -> Directory:
             "stats": ShownFile(kernel, partial(stats_text, kernel, door)),
             "metrics": ShownFile(kernel, Metrics(kernel, door).render),
             "stats.json": ShownFile(kernel, partial(stats_json, kernel, door)),
+            "trace": TraceFile(kernel, Pump(kernel)),
+            "trace.replay": ScriptFile(kernel),
         }
     )

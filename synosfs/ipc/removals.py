@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from synosfs.ipc.journal import Journal, Removal
@@ -32,6 +32,8 @@ class Removals:
         self._seen: dict[str, dict[int, Listed]] = {}
         #: What is being removed here, perhaps in a thread: a look may miss it before ``add`` tells of it.
         self.expected: set[Thing] = set()
+        #: Who is told of each.
+        self.told: list[Callable[[Removal], None]] = []
         for removal in journal.removals():
             self._keep(removal)
 
@@ -71,6 +73,8 @@ class Removals:
         self._usages.gone(removal.kind, removal.name)
         self._keep(removal)
         self._journal.removed(removal)
+        for told in self.told:
+            told(removal)
 
     def _keep(self, removal: Removal) -> None:
         self._latest.setdefault(directory_of(removal.kind), deque(maxlen=MOST_SHOWN)).append(removal)

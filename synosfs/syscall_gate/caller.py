@@ -7,7 +7,7 @@ door it is.
 
 from dataclasses import dataclass, field
 from errno import EACCES, ESRCH
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from synosfs.errors import SynosError
 from synosfs.host.confinement import Confinement
@@ -35,6 +35,18 @@ class Origin(Protocol):
         ...
 
 
+class Identity(NamedTuple):
+    """Who a session acts as, for those who are told of its calls later: nothing here keeps the process. ``is_plain``:
+    all of the process's ids were those of ``credentials``.
+    """
+
+    pid: int
+    start_time: int
+    credentials: Credentials
+    permitted: int
+    is_plain: bool
+
+
 @dataclass(slots=True, eq=False)
 class Caller:
     """One open session of ``process``, which acts with ``credentials``.
@@ -47,6 +59,8 @@ class Caller:
     opening; ``confinement`` knows whether files of the host's are for it.
 
     ``because`` is why what it removes is removed, where that is not the call itself.
+
+    ``identity`` says in short who it is.
 
     ``bound`` are the ids that the process had when the session was opened; None: whatever it becomes, the opener may
     act for it. See ``check``.
@@ -69,6 +83,12 @@ class Caller:
     because: str = ""
     confinement: Confinement = field(kw_only=True)
     user_namespace: UserNamespace = field(kw_only=True)
+    identity: Identity = field(init=False)
+
+    def __post_init__(self) -> None:
+        process, lent = self.process, self.credentials
+        is_plain = self.bound is None or Ids(frozenset((lent.uid,)), frozenset((lent.gid,))).covers(self.bound)
+        self.identity = Identity(process.pid, process.start_time, lent, self.permitted, is_plain)
 
     def check(self) -> None:
         """That the session still stands for the process that it was opened for. ESRCH: that has ended. EACCES: it has

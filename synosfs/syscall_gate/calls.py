@@ -16,7 +16,8 @@ from synosfs.syscall_gate.spec import BY_DESCRIPTOR, Bound, Row, binder
 class Call:
     """``data_at``: where its data stands among the values, -1 when it takes none; ``object_at``: the descriptor that it
     is about, -1 when it is about none. ``kind``: that of the System V objects that it is about; ``usages``: theirs,
-    where the value at ``used_at`` names one, else nothing.
+    where the value at ``used_at`` names one, else nothing. ``lists``: whether there may be much in its values beside
+    data and names.
     """
 
     row: Row
@@ -30,6 +31,11 @@ class Call:
     kind: str | None
     usages: Mapping[int | str, Usage]
     used_at: int
+    lists: bool
+
+
+#: Kinds of arguments, by their labels, whose values are numbers, or names that a call with success bounds.
+_SMALL = frozenset(("number", "flags", "key", "mode", "command", "address", "seconds", "path", "name", "object"))
 
 
 def calls(usages: Usages) -> Iterator[Call]:
@@ -39,6 +45,7 @@ def calls(usages: Usages) -> Iterator[Call]:
         kind = row.family.label if row.family.label in usages else None
         if about is None or about.kind not in (kind, "address"):
             kind = None
+        data_at = labels.index("data") if "data" in labels and not row.moves_ret else -1
         by_value = about is not None and about.kind == kind and about.place >= 0
         yield Call(
             row=row,
@@ -46,12 +53,13 @@ def calls(usages: Usages) -> Iterator[Call]:
             bind=binder(row),
             name=row.name,
             effect=row.effect,
-            data_at=labels.index("data") if "data" in labels and not row.moves_ret else -1,
+            data_at=data_at,
             moves_ret=row.moves_ret,
             object_at=about.place if about is not None and about.kind == BY_DESCRIPTOR else -1,
             kind=kind,
             usages=usages[kind] if kind is not None and by_value else {},
             used_at=about.place if about is not None and by_value else 0,
+            lists=any(place != data_at and label not in _SMALL for place, label in enumerate(labels)),
         )
 
 

@@ -10,11 +10,22 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from synosfs.errors import excerpt, shown
 
 Convert = Callable[[Any], Any]
+
+
+class Words(NamedTuple):
+    """The names that a conversion knows, and whether they are joined by ``|``."""
+
+    names: Mapping[str, int]
+    joined: bool
+
+
+#: By the conversion, for who writes its values.
+WORDS: dict[Convert, Words] = {}
 
 
 class BadArgument(Exception):
@@ -87,12 +98,13 @@ def named_number(names: Mapping[str, int], *, bits: int = 32, wrap: bool = False
         if type(value) is int:
             return int(number_of(value))
         word = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        if isinstance(word, str) and word[:1].isalpha():
+        if isinstance(word, str) and (word[:1].isalpha() or word[:2] == "__"):
             if word in names:
                 return names[word]
             raise BadArgument(f"has no value named {shown(word)}{suggestion(word, names)}")
         return int(number_of(word))
 
+    WORDS[convert] = Words(names, joined=False)
     return convert
 
 
@@ -110,6 +122,7 @@ def flags(names: Mapping[str, int]) -> Convert:
             raise BadArgument(f"wants up to {_MOST_FLAGS} names or numbers joined by |")
         return functools.reduce(lambda flags, word: flags | one(word.strip()), value.split("|"), 0) & 0xFFFFFFFF
 
+    WORDS[convert] = Words(names, joined=True)
     return convert
 
 

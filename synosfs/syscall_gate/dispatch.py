@@ -33,6 +33,7 @@ from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import Row
 from synosfs.syscall_gate.statistics import SyscallStatistics
+from synosfs.syscall_gate.trace import KEPT, Trace, cut_reply, cut_values
 from synosfs.syscall_gate.waiting import Blocking, InSteps, OnAvatar, Sleep, Until, WhenReady
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Waiting(NamedTuple):
     timeout: float | None
     blocking: Blocking
     about: Description | None
+    began_ns: int
     ran_ns: int
 
 
@@ -120,6 +122,7 @@ class SyscallDispatcher:
         self.statistics = statistics
         self.observers = Observers()
         self._watching = self.observers.watching
+        self.trace = Trace()
         self._books = books
         self._calls: dict[str | int, Call] = {}
         for call in calls(books.usages):
@@ -227,7 +230,7 @@ class SyscallDispatcher:
             try:
                 translated.append(translate(request))
             except Exception as error:  # as in _begin: a bug of ours is one record's answer
-                return requests, self._complete(None, caller, (), _failed(error), 0)
+                return requests, self._complete(None, caller, (), _failed(error), _perf(), 0)
             if turn.is_due():
                 await turn.let_others_in()
         return translated, None
@@ -251,10 +254,10 @@ class SyscallDispatcher:
                 with rights.acting_as(caller.credentials):
                     answer = _run(call, caller, values)
         except Exception as error:  # a bug of ours must cost this request and no other
-            return self._complete(call, caller, values, _failed(error), _perf() - began, about=about)
+            return self._complete(call, caller, values, _failed(error), began, _perf() - began, about=about)
         if isinstance(answer, Reply):
-            return self._complete(call, caller, values, answer, _perf() - began, about=about)
-        return Waiting(call, values, timeout, answer, about, _perf() - began)
+            return self._complete(call, caller, values, answer, began, _perf() - began, about=about)
+        return Waiting(call, values, timeout, answer, about, began, _perf() - began)
 
     def _run_of(self, caller: Caller, first: Waiting, following: Iterable[Request], turn: Turn) -> list[Waiting]:
         """The call, and those behind it that can be made in one go with it: they are in steps, and have no time-out."""
@@ -274,7 +277,7 @@ class SyscallDispatcher:
                 break  # it is refused when it is its turn
             if timeout is not None:
                 break
-            run.append(Waiting(call, values, None, blocking, about, _perf() - began))
+            run.append(Waiting(call, values, None, blocking, about, began, _perf() - began))
         return run
 
     async def _finish_run(self, caller: Caller, run: Sequence[Waiting]) -> list[Reply]:
@@ -286,21 +289,21 @@ class SyscallDispatcher:
         steps = [each.blocking for each in run if isinstance(each.blocking, InSteps)]
         over_ns, reason = await self.parking.first_steps(caller, what, steps)
         replies = []
-        for (call, values, _, _, about, ran_ns), step, ended_ns in zip(run, steps, over_ns, strict=False):
+        for (call, values, _, _, about, _, ran_ns), step, ended_ns in zip(run, steps, over_ns, strict=False):
             reply = step.so_far()
-            replies.append(self._complete(call, caller, values, reply, ran_ns, ended_ns - began_ns, about))
+            replies.append(self._complete(call, caller, values, reply, began_ns, ran_ns, ended_ns - began_ns, about))
             began_ns = ended_ns
         if len(over_ns) == len(run):
             return replies
-        call, values, _, _, about, ran_ns = waiting = run[len(over_ns)]
+        call, values, _, _, about, _, ran_ns = waiting = run[len(over_ns)]
         if reason is None:
             return [*replies, await self._finish(caller, waiting)]
         reply = steps[len(over_ns)].so_far() or _failed(reason)
-        return [*replies, self._complete(call, caller, values, reply, ran_ns, _perf() - began_ns, about)]
+        return [*replies, self._complete(call, caller, values, reply, began_ns, ran_ns, _perf() - began_ns, about)]
 
     async def _finish(self, caller: Caller, waiting: Waiting) -> Reply:
         """Park the call until it has an answer."""
-        call, values, timeout, blocking, about, ran_ns = waiting
+        call, values, timeout, blocking, about, began_ns, ran_ns = waiting
         parked_at, tid = _perf(), 0
         try:
             with self.parking.parked(caller, described(call.row, values)) as parked:
@@ -311,7 +314,7 @@ class SyscallDispatcher:
             reply = answer if isinstance(answer, Reply) else Reply(answer)
         except Exception as error:  # as in _begin
             reply = _failed(error)
-        self._complete(call, caller, values, reply, ran_ns, _perf() - parked_at, about, tid)
+        self._complete(call, caller, values, reply, began_ns, ran_ns, _perf() - parked_at, about, tid)
         self._books.acting.pop(tid, None)
         return reply
 
@@ -321,6 +324,7 @@ class SyscallDispatcher:
         caller: Caller,
         values: Sequence[Any],
         reply: Reply,
+        began_ns: int,
         ran_ns: int,
         parked_ns: int | None = None,
         about: Description | None = None,
@@ -329,13 +333,15 @@ class SyscallDispatcher:
         """The one point of completion: every call that has ended comes by, once. ``about`` is the open thing that it
         was about, if it named a descriptor; ``tid`` the host thread that slept for it.
         """
-        process, moved = caller.process, 0
+        process, moved, of = caller.process, 0, ""
+        given, got = values, reply  # as much of them as the trace keeps
         name = _UNKNOWN if call is None else call.name
         tally = process.tallies.get(name)
         if tally is None:
             tally = self.statistics.tally(process, name)
         if reply.errno:
             tally.errnos[reply.errno] = tally.errnos.get(reply.errno, 0) + 1
+            given = cut_values(values)
         elif call is not None:
             if reply.data is not None:
                 moved = len(reply.data)
@@ -347,8 +353,16 @@ class SyscallDispatcher:
                 tally.bytes += moved
             if call.effect is not None:
                 call.effect(self._books, process, tid, values, reply)
+            if call.lists or moved > KEPT:
+                given, got = cut_values(values), cut_reply(reply)
+            elif reply.results:
+                for result in reply.results.values():
+                    if type(result) is not int:
+                        got = cut_reply(reply)
+                        break
         used = None
         if about is not None:
+            of = about.ipc_id or about.path
             if about.is_ipc:
                 tally.ipc += 1
                 used = about.usage
@@ -369,6 +383,12 @@ class SyscallDispatcher:
         running.append(ran_ns)
         if len(running) >= PIECE:
             tally.fold()
+        trace = self.trace  # ``Trace.ended``, without the call
+        place = trace.next
+        trace.entries[place & trace.mask] = (began_ns, caller.identity, call, given, got, ran_ns, parked_ns, of)
+        trace.next = place + 1
+        if trace.wake is not None:
+            trace.tell()
         if self._watching:
             row = None if call is None else call.row
             self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))

@@ -94,15 +94,15 @@ def _one_polled(item: Any) -> tuple[str, int]:
     text = what.decode("utf-8", "replace") if isinstance(what, bytes) else str(what)
     if not events:
         return text, abi.POLL_EVENTS["POLLIN"]
-    return text, _events(events) if isinstance(events, str | bytes) else _EVENT_FLAGS(events)
+    return text, _events(events) if isinstance(events, str | bytes) else EVENT_FLAGS(events)
 
 
 #: So many things can be named, and so many different ones: each may be with other events than before.
 _MOST_NAMED, _MOST_POLLED = 10_000, 2 * MOST_DESCRIPTORS
 
 
-_EVENT_FLAGS = flags(abi.POLL_EVENTS)
-_events = functools.lru_cache(256)(_EVENT_FLAGS)
+EVENT_FLAGS = flags(abi.POLL_EVENTS)
+_events = functools.lru_cache(256)(EVENT_FLAGS)
 
 
 def semaphore_operation(value: Any, flags: Any = 0) -> Operation:
@@ -111,7 +111,7 @@ def semaphore_operation(value: Any, flags: Any = 0) -> Operation:
     if not isinstance(parts, (list, tuple)) or len(parts) not in (2, 3):
         raise BadArgument(f"wants operations num:delta[:flags], such as 0:-1:SEM_UNDO, not {shown(value)}")
     num, delta, flags = (*parts, flags) if len(parts) == 2 else parts
-    numbers = parse_int(num), parse_int(delta), _SEM_FLAGS(flags)
+    numbers = parse_int(num), parse_int(delta), SEM_FLAGS(flags)
     for number, low, high in zip(numbers, (0, -0x8000, 0), (0xFFFF, 0x7FFF, 0xFFFF), strict=True):
         if not low <= number <= high:
             raise BadArgument(f"wants a number from {low} to {high} in {shown(value)}, not {excerpt(number)}")
@@ -157,7 +157,7 @@ def _values(value: Any) -> list[int]:
     return [parse_int(item) for item in items] if isinstance(items, list) else [parse_int(items)]
 
 
-_SEM_FLAGS = flags({name: getattr(abi, name) for name in ("IPC_NOWAIT", "SEM_UNDO")})
+SEM_FLAGS = flags({name: getattr(abi, name) for name in ("IPC_NOWAIT", "SEM_UNDO")})
 _SEM_COMMANDS = _IPC_COMMANDS | {
     name: getattr(abi, name)
     for name in (
