@@ -27,6 +27,7 @@ from synosfs.process.process import Process
 from synosfs.process.refusals import Refusal, Refusals
 from synosfs.process.table import ProcessTable
 from synosfs.slices import Line, Slices
+from synosfs.process.witnesses import Witnesses
 from synosfs.syscall_gate import text
 from synosfs.syscall_gate.caller import Caller, Origin
 from synosfs.syscall_gate.dispatch import SyscallDispatcher
@@ -55,7 +56,8 @@ class Kernel:
         self.statistics = SyscallStatistics()
         self.dispatcher = SyscallDispatcher(self.parking, self.statistics, self.ipc)
         self.observers = self.dispatcher.observers
-        self.processes.at_exit += [self.parking.end_process, self.ipc.ended, self._owner_ended]
+        self.witnesses = Witnesses()
+        self.processes.at_exit += [self.parking.end_process, self.ipc.ended, self._owner_ended, self._remember]
 
     async def close(self) -> None:
         """Answer all who are blocked, and let go of every process."""
@@ -195,6 +197,10 @@ class Kernel:
         with rights.acting_as(effective(tid, uid, gid)):
             return procfs.is_seen(process.pid)
 
+    def shows_processes(self, looker: Credentials) -> bool:
+        """Whether the looker may know what other users' processes run: not where /proc hides them."""
+        return not procfs.hides_processes() or _is_privileged(looker)
+
     def look_into(self, process: HostProcess, tid: int, opener: Credentials) -> bool:
         """Whether ``tid`` is of ``process`` itself. Another must be let by the host, as ptrace(2) has it: all ids
         of the process are its own and it is dumpable, or the opener is privileged; a confined one is not. Else EACCES.
@@ -240,6 +246,10 @@ class Kernel:
                     self._tell(own.ppid, Refusal(parent.start_time, to, reply))
         except OSError:
             pass  # it has ended, or there is no descriptor left to look with
+
+    def _remember(self, process: Process) -> Iterable[None]:
+        self.witnesses.remember(process.pid, process.start_time, process.program)
+        return ()
 
     def _tell(self, pid: int, refusal: Refusal) -> None:
         process = self.processes.find(pid)

@@ -44,7 +44,7 @@ ROOMS = {
     "host": room(
         "errors",
         "ctypes os pathlib select signal threading time fcntl mmap termios socket subprocess posix_ipc trio outcome"
-        " _thread",
+        " _thread pwd",
     ),
     "ipc.journal": room("", "os sqlite3"),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
@@ -74,6 +74,9 @@ ROOMS = {
     "fs.interrupts": room("slices errors syscall_gate mountpoint host.procfs", "os time trio"),
     "fs.proc": room("slices errors ipc process syscall_gate.text kernel host.credentials host.procfs", "time"),
     "fs.removed": room("slices errors ipc.things syscall_gate.text kernel host.procfs", "time"),
+    "fs.orphans": room(
+        "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.users", "trio"
+    ),
     "fs.entries": room("process.accounts", "time pyfuse3"),
     "fs.boundary": room("errors kernel", "pyfuse3"),
     "fs.operations": room("slices errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),

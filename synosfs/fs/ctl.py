@@ -1,12 +1,13 @@
 """Control files: reading gives a table of the objects, writing runs command words.
 
 A command is a row of a table, with parameters as the system calls have them, and is carried out as the system call
-that it stands for: same rights, same errno, same statistics. Its reply is read where a system call's is: on the same
-descriptor, or with ``cat /mnt/synos/syscall``. A wrong word or argument is EINVAL, and the message echoes the line.
+that it stands for: same rights, same errno, same statistics. One that takes several calls is a ``Work``, a request of
+its own, and ends as a call that waits does. Its reply is read where a system call's is: on the same descriptor, or with
+``cat /mnt/synos/syscall``. A wrong word or argument is EINVAL, and the message echoes the line.
 """
 
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from errno import EINVAL
 from functools import partial
@@ -18,11 +19,16 @@ from synosfs.fs.tables import table
 from synosfs.ipc.change import Change
 from synosfs.kernel import Kernel
 from synosfs.slices import Slices
+from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.codecs import Record
 from synosfs.syscall_gate.converters import suggestion
-from synosfs.syscall_gate.record import Request
+from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import Row, bind
 
 Table = Callable[[Who], Iterable[tuple[object, ...]]]
+
+#: What a command word stands for that makes several system calls, as this caller: the reply to all of it.
+Work = Callable[[Caller], Awaitable[Reply]]
 
 
 @dataclass(frozen=True)
@@ -49,24 +55,50 @@ class CtlFile(Node):
             slices = Slices(self.kernel.accounts.of(who.uid).line)
             return Snapshot(await table(self.header, self.rows(who), slices))
         caller = open_caller(self.kernel, who, flags, inode)
-        return Session(self.kernel, caller, readable=reads(flags), translate=partial(translated, self.commands))
+        return _CommandSession(self, caller, readable=reads(flags))
 
     async def change(self, change: Change, who: Who) -> None:
         await super().change(replace(change, size=None), who)
 
 
-def translated(commands: Mapping[str, Row], request: Request) -> Request:
-    """The system call that a command word stands for."""
+def meaning(commands: Mapping[str, Row], request: Request) -> tuple[Request | Work, float | None]:
+    """What a command word stands for, and its time-out in seconds. EINVAL."""
     row = commands.get(str(request.call))
     if row is None:
         near = suggestion(str(request.call), commands) or f"; the words are {', '.join(commands)}"
         raise SynosError(EINVAL, f"{_echo(request)}: no such command{near}")
     try:
-        values, _ = bind(row, request)
+        values, timeout = bind(row, request)
+        return row.handler(*values), timeout
     except SynosError as error:
         raise SynosError(error.errno, f"{_echo(request)}: {error.message}") from None
-    meant: Request = row.handler(*values)
-    return meant
+
+
+def translated(commands: Mapping[str, Row], request: Request) -> Request:
+    """The system call that a command word stands for."""
+    meant, _ = meaning(commands, request)
+    if isinstance(meant, Request):
+        return meant
+    raise SynosError(EINVAL, f"{_echo(request)}: it makes calls of its own, and stands in no batch: send it alone")
+
+
+class _CommandSession(Session):
+    """A session of command words."""
+
+    def __init__(self, file: CtlFile, caller: Caller, *, readable: bool) -> None:
+        super().__init__(file.kernel, caller, readable=readable, translate=partial(translated, file.commands))
+        self._commands = file.commands
+
+    async def _answer(self, record: Record) -> list[Reply]:
+        if record.error is None and len(record.requests) == 1:
+            try:
+                meant, timeout = meaning(self._commands, record.requests[0])
+            except SynosError:
+                meant = None  # which is answered as all other errors are
+            if meant is not None and not isinstance(meant, Request):
+                what = _echo(record.requests[0])
+                return [await self._dispatcher.work(self._caller, what, partial(meant, self._caller), timeout)]
+        return await super()._answer(record)
 
 
 def _echo(request: Request) -> str:

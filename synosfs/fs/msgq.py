@@ -14,7 +14,7 @@ from errno import EAGAIN, EINVAL, ENOMSG
 from functools import partial
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.fs import posix_mq, sysv
+from synosfs.fs import orphans, posix_mq, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import (
     Attributes,
@@ -222,9 +222,11 @@ def directory(kernel: Kernel) -> Directory:
     def status(msqid: int) -> QueueStatus:
         return kernel.ipc.with_true_pids(MessageQueue(msqid).status_any())
 
+    commands = _COMMANDS | {"reap": orphans.command(kernel, uses.QUEUES)}
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _QUEUES, status), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _QUEUES, status), commands),
+            "orphans": orphans.OrphansFile(kernel, uses.QUEUES),
             "sysv": sysv.ById(kernel, _QUEUES),
             "key": sysv.ByKey(kernel, _QUEUES),
             "posix": posix_mq.directory(kernel),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from errno import EINVAL
 
 from synosfs.errors import SynosError
-from synosfs.fs import posix_sem, sysv
+from synosfs.fs import orphans, posix_sem, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.lines import LineHandle
 from synosfs.fs.node import Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
@@ -147,7 +147,6 @@ _SETS = sysv.Family(
     control=_control,
 )
 
-
 # --- sem/ctl ---------------------------------------------------------------------------------------------------------
 
 _HEADER = ("key", "semid", "uid", "gid", "perms", "nsems", "otime", "ctime", "cuid", "cgid", "owners")
@@ -195,9 +194,11 @@ def directory(kernel: Kernel) -> Directory:
     def status(semid: int) -> SetStatus:
         return SemaphoreSet(semid).status_any()
 
+    commands = _COMMANDS | {"reap": orphans.command(kernel, uses.SETS)}
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _SETS, status), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, _SETS, status), commands),
+            "orphans": orphans.OrphansFile(kernel, uses.SETS),
             "sysv": sysv.ById(kernel, _SETS),
             "key": sysv.ByKey(kernel, _SETS),
             "posix": posix_sem.directory(kernel),

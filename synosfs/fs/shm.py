@@ -20,7 +20,7 @@ from errno import EIDRM, EINVAL, ENOENT, ENOSPC
 from functools import partial
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.fs import sysv
+from synosfs.fs import orphans, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.memory import apart, copied
 from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
@@ -388,9 +388,11 @@ _COMMANDS = {
 
 def directory(kernel: Kernel) -> Directory:
     """``shm/``."""
+    commands = _COMMANDS | {"reap": orphans.command(kernel, uses.SEGMENTS)}
     return Directory(
         {
-            "ctl": CtlFile(kernel, _HEADER, lambda _who: _rows(kernel), _COMMANDS),
+            "ctl": CtlFile(kernel, _HEADER, lambda _who: _rows(kernel), commands),
+            "orphans": orphans.OrphansFile(kernel, uses.SEGMENTS),
             "posix": Link("/dev/shm"),
             "removed": RemovedFile(kernel, "shm"),
             "sysv": sysv.ById(kernel, _SEGMENTS),

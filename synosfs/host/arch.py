@@ -13,7 +13,7 @@ from typing import NamedTuple
 class Arch(NamedTuple):
     """One machine."""
 
-    #: Numbers of the calls that libc does not wrap, or not for one thread alone.
+    #: Numbers of the calls that libc does not wrap, or not for one thread alone, and of those that /proc tells of.
     calls: Mapping[str, int]
     #: Flags of open(2) whose values are not the same everywhere.
     open_flags: Mapping[str, int]
@@ -36,6 +36,8 @@ MACHINES = {
     "x86_64": Arch(
         calls={
             **_EVERYWHERE,
+            "msgsnd": 69,
+            "msgrcv": 70,
             "setgroups": 116,
             "setresuid": 117,
             "setresgid": 119,
@@ -52,6 +54,8 @@ MACHINES = {
     "aarch64": Arch(
         calls={
             **_EVERYWHERE,
+            "msgsnd": 189,
+            "msgrcv": 188,
             "setgroups": 159,
             "setresuid": 147,
             "setresgid": 149,

@@ -223,3 +223,83 @@ def inode_in_use(tid: int) -> int | None:
     except (OSError, IndexError, ValueError):
         return None
     return next((int(line[4:]) for line in lines if line.startswith(b"ino:")), None)
+
+
+# --- every process ---------------------------------------------------------------------------------------------------
+
+
+def processes() -> Iterator[int]:
+    """Every process of the daemon's pid namespace that /proc shows, as they are taken."""
+    return _numbers("/proc")
+
+
+def threads(pid: int) -> Iterator[int]:
+    """The threads of a process, as they are taken."""
+    try:
+        # So many more links has the directory (fs/proc/base.c, proc_task_getattr): half of what listing one takes.
+        if os.stat(f"/proc/{pid}/task").st_nlink == 3:
+            return iter((pid,))
+        return _numbers(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+
+
+def _numbers(directory: str) -> Iterator[int]:
+    """The entries that are numbers, of which there may be tens of thousands."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.isdecimal():
+                yield int(entry.name)
+
+
+def wait_channel(tid: int) -> str:
+    """The kernel function that a thread sleeps in; "0" where it sleeps in none, or the daemon may not see it. It asks
+    for no lock, unlike ``current_call_blocking``.
+    """
+    return text(tid, "wchan").decode()
+
+
+def current_call_blocking(tid: int) -> tuple[int, ...]:
+    """The system call that a thread sleeps in: its number and arguments; nothing where it sleeps in none.
+    PermissionError. A process that executes a program while it closes a file that does not let go makes it wait
+    (exec_update_lock).
+    """
+    words = text(tid, "syscall").split()
+    return (int(words[0]), *(int(word, 16) for word in words[1:7])) if len(words) >= 7 else ()
+
+
+def ipc_namespace(tid: int | str) -> str:
+    """The name of the IPC namespace that a thread is in. PermissionError."""
+    try:
+        return os.readlink(f"/proc/{tid}/ns/ipc")
+    except FileNotFoundError:
+        raise ProcessLookupError(tid) from None
+
+
+def owner(pid: int) -> int:
+    """The effective user of a process; root where it is not dumpable (proc(5))."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+
+
+def is_there(pid: int) -> bool:
+    """Whether there is such a process or thread, though /proc may hide it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@functools.cache
+def sees_all() -> bool:
+    """Whether the daemon's pid namespace is the first one (PROC_PID_INIT_INO): every process has a pid in it."""
+    return os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
+
+
+#: Clock ticks of ``Stat.start_time`` in a second.
+TICKS = os.sysconf("SC_CLK_TCK")

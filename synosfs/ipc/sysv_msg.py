@@ -6,6 +6,7 @@ calling thread's credentials, and an id that is gone is the host's EINVAL. ``*_n
 """
 
 import errno
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,7 +26,7 @@ from synosfs.host.abi import (
 )
 from synosfs.host.errors import explained, explaining
 from synosfs.host.msg import MSQID_DS
-from synosfs.ipc.sysv import Limits, in_its_slot, new_perm, refuse_private
+from synosfs.ipc.sysv import Limits, in_its_slot, new_perm, refuse_private, table_of
 
 #: The most a receive buffer may hold here; the host's messages end at MSGMAX, far below.
 _MOST = 1 << 20
@@ -193,6 +194,17 @@ def stat_slot(slot: int, command: int = MSG_STAT) -> QueueStatus:
     with explaining(_SLOT, slot=slot):
         msqid = host_msg.msgctl(slot, command, buffer)
     return QueueStatus(msqid, *MSQID_DS.unpack(buffer))
+
+
+def listing() -> Iterator[QueueStatus]:
+    """Every queue of the namespace in the kernel's order, whoever made it (``/proc/sysvipc/msg``). ``seq`` and
+    ``qbytes``, which are not there, are 0.
+    """
+    for line in table_of("msg"):
+        fields = line.split()
+        key, msqid, _, cbytes, qnum, lspid, lrpid, uid, gid, cuid, cgid, stime, rtime, ctime = map(int, fields)
+        perm = (msqid, key & 0xFFFFFFFF, uid, gid, cuid, cgid, int(fields[2], 8), 0)
+        yield QueueStatus(*perm, stime, rtime, ctime, cbytes, qnum, 0, lspid, lrpid)
 
 
 def limits(command: int = IPC_INFO) -> Limits:

@@ -8,7 +8,7 @@ belongs to the thread that makes it: the host reverts it when the last thread th
 
 import errno
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from synosfs.host.abi import (
 )
 from synosfs.host.errors import explained, explaining
 from synosfs.host.sem import SEMID_DS
-from synosfs.ipc.sysv import Limits, in_its_slot, new_perm, refuse_private
+from synosfs.ipc.sysv import Limits, in_its_slot, new_perm, refuse_private, table_of
 
 #: The most that a semaphore can hold (SEMVMX); a value beyond 16 bits would not even reach the host.
 _SEMVMX = 32767
@@ -122,6 +122,11 @@ class SemaphoreSet:
     def figure(self, num: int, command: int) -> int:
         """GETVAL, GETPID, GETNCNT or GETZCNT of one semaphore. EINVAL: no such number; EACCES."""
         return self._control(num, command)
+
+    def figures(self, nums: Iterable[int], command: int) -> list[int]:
+        """As ``figure``, of many."""
+        with explaining(_READ, semid=self.semid, num="of these"):
+            return [host_sem.semctl(self.semid, num, command) for num in nums]
 
     def set_value(self, num: int, value: int) -> None:
         """SETVAL, which clears every process's undo entry for the semaphore. ERANGE: not from 0 to 32767."""
@@ -271,6 +276,14 @@ def stat_slot(slot: int, command: int = SEM_STAT) -> SetStatus:
     with explaining(_SLOT, slot=slot):
         semid = host_sem.semctl_buffer(slot, command, buffer)
     return SetStatus(semid, *SEMID_DS.unpack(buffer))
+
+
+def listing() -> Iterator[SetStatus]:
+    """Every set of the namespace in the kernel's order, whoever made it (``/proc/sysvipc/sem``); ``seq`` is 0."""
+    for line in table_of("sem"):
+        fields = line.split()
+        key, semid, _, nsems, uid, gid, cuid, cgid, otime, ctime = map(int, fields)
+        yield SetStatus(semid, key & 0xFFFFFFFF, uid, gid, cuid, cgid, int(fields[2], 8), 0, otime, ctime, nsems)
 
 
 def limits(command: int = IPC_INFO) -> Limits:

@@ -68,6 +68,8 @@ class Process(HostProcess):
         self.pid = pid
         self.pidfd = process_fd
         self.start_time = stat.start_time
+        #: What ran in it when it began to take part.
+        self.program = stat.command
         #: To whom what it holds is charged: its owner when it began to take part.
         self.account = account
         self.last_reply: bytes | None = None

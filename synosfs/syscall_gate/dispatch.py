@@ -15,8 +15,8 @@ let in, and the cap on what their replies hold.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from errno import EAGAIN, ECANCELED, EIO, ENOBUFS
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from errno import EAGAIN, ECANCELED, EIO, ENOBUFS, ETIMEDOUT
 from typing import Any, NamedTuple
 
 from synosfs.errors import SynosError, WouldBlock, excerpt
@@ -158,6 +158,19 @@ class SyscallDispatcher:
         if reply.errno:
             raise SynosError(reply.errno, reply.message)
         return reply
+
+    async def work(
+        self, caller: Caller, what: str, work: Callable[[], Awaitable[Reply]], timeout: float | None
+    ) -> Reply:
+        """Answer what makes calls of its own, each of which comes by here. It is parked for as long as it takes, and so
+        can be ended as a call that waits.
+        """
+        try:
+            with self.parking.parked(caller, what) as parked:
+                reply: Reply = await self.parking.wait(parked, Until(work, prompt=True), timeout, ETIMEDOUT)
+                return reply
+        except Exception as error:  # as in _begin
+            return _failed(error)
 
     async def run_all(
         self,

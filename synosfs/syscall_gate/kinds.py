@@ -288,6 +288,25 @@ _POSIX_FLAGS = {
 }
 _NOTIFICATIONS = {name: getattr(abi, name) for name in ("SIGEV_SIGNAL", "SIGEV_NONE", "SIGEV_THREAD")}
 
+
+def _reaped(value: Any) -> tuple[tuple[int, ...], bool]:
+    """Ids of System V objects; and whether the word ``empty`` stands among them."""
+    items = value if isinstance(value, list) else [value]
+    ids = [item for item in items if item not in (b"empty", "empty")]
+    return tuple(map(_ID, ids)), len(ids) < len(items)
+
+
+def _user(value: Any) -> str:
+    """The name of a user, or a number: a user's id."""
+    text = data(str(value) if type(value) is int else value).decode("utf-8", "replace")
+    if not text or "\0" in text:
+        raise BadArgument("wants the name or id of a user")
+    return str(_UID(int(text))) if text.isascii() and text.isdigit() else text
+
+
+_ID = ranged(32)
+_UID = ranged(32, signed=False)
+
 KINDS: dict[str, Kind] = {
     "polled": Kind("what:events", _polled, variadic=True),
     "int": Kind("number", ranged(32)),
@@ -373,5 +392,7 @@ KINDS: dict[str, Kind] = {
     "utimbuf": Kind("seconds", times.utimbuf),
     "offset": Kind("offset", _offset),
     "count64": Kind("number", ranged(64, signed=False)),
+    "reaped": Kind("ids", _reaped, variadic=True),
+    "user": Kind("user", _user),
     "ioctl_request": Kind("request", named_number({"FIONREAD": abi.FIONREAD}, bits=64)),
 }

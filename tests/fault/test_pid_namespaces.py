@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from command import SYNOSFS, assert_refused, needs_root, run
 from doors import MountDoor
 from mounts import COMPLAINT
 from namespaces import CLONE_NEWPID, unshare
+from native_msg import msgrcv
 
 from synosfs.errors import SynosError
 from synosfs.ipc.manager import IPCManager
@@ -110,3 +112,70 @@ def test_a_daemon_refuses_to_start_without_a_proc_that_shows_it(tmp_path: Path, 
     script = f'cd {tmp_path}; {hide}\n{SYNOSFS} mnt; status=$?; [ -z "$!" ] || kill -9 $!; exit $status'
     done = run("unshare", "--mount", "sh", "-c", script)
     assert_refused(done, "/proc does not show this process.*mount -t proc proc /proc")
+
+
+# --- who uses an object, and is not to be seen from here
+
+
+def _inside(mount: Path, *command: str) -> list[str]:
+    """The command line of a program in the pid namespace of that mount."""
+    keeper = f"/proc/{mount.parts[2]}/ns"
+    return ["nsenter", f"--pid={keeper}/pid_for_children", f"--mount={keeper}/mnt", *command]
+
+
+def _orphans(mount: Path, queue: int) -> str:
+    [line] = [line for line in (mount / "msgq/orphans").read_text().splitlines() if line.split()[0] == str(queue)]
+    return line
+
+
+def test_what_a_process_outside_has_used_is_unknown_and_stays(mount_of_a_pid_namespace: Path, queue: int) -> None:
+    mount = mount_of_a_pid_namespace
+    inside = Path("/", *mount.parts[4:])
+    done = run(*_inside(mount, "perl", "-e", f"msgsnd({queue}, pack('l!', 1), 0) or die $!"))
+    assert done.returncode == 0, done.stderr
+    assert " orphan " in _orphans(mount, queue)
+    msgrcv(queue, 0)  # as a server in another container does
+    assert "received from last by a process outside the mount's pid namespace" in _orphans(mount, queue)
+    assert " unknown " in _orphans(mount, queue)
+    done = run(*_inside(mount, "sh", "-c", f"echo reap > {inside}/msgq/ctl; cat {inside}/syscall"))
+    assert done.stdout == "0 removed=\n", done.stderr
+    assert _orphans(mount, queue)
+
+
+def test_what_a_process_in_a_pid_namespace_below_uses_is_in_use(gate: MountDoor, queue: int) -> None:
+    mount = gate.mount.path
+    script = f"msgsnd({queue}, pack('l!', 1), 0) or die $!; print qq($$\\n); close STDOUT; <STDIN>"
+    command = ["unshare", "--pid", "--fork", "perl", "-e", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as container:
+        assert container.stdin
+        assert container.stdout
+        assert container.stdout.readline() == b"1\n"
+        assert " in-use " in _orphans(mount, queue)
+        assert "(perl), alive since" in _orphans(mount, queue)
+        container.stdin.close()
+    assert " orphan " in _orphans(mount, queue)
+
+
+def test_a_pid_that_is_used_again_is_told_from_who_had_it(mount_of_a_pid_namespace: Path, queue: int) -> None:
+    """The next pid is chosen, once the clock shows a later second than that of the deed."""
+    script = r"""$| = 1; my $queue = shift;
+        if (!(my $first = fork)) { msgsnd($queue, pack('l!', 1), 0) or die $!; exit }
+        else {
+            my $sent = time; wait; print "$first\n"; <STDIN>;
+            select undef, undef, undef, 0.05 while time < $sent + 3;
+            open my $last, '>', '/proc/sys/kernel/ns_last_pid' or die $!; syswrite $last, $first - 1; close $last;
+            if (!(my $second = fork)) { exec 'sleep', 1000 }
+            else { print "$second\n"; <STDIN>; kill 9, $second; wait }
+        }"""
+    mount = mount_of_a_pid_namespace
+    command = _inside(mount, "perl", "-e", script, str(queue))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as perl:
+        assert perl.stdin
+        assert perl.stdout
+        pid = int(perl.stdout.readline())
+        assert f"sent to last by pid {pid}, dead; " in _orphans(mount, queue)
+        perl.stdin.write(b"\n")
+        assert int(perl.stdout.readline()) == pid
+        assert re.search(rf"sent to last by pid {pid}, dead: pid {pid} \(\w+\) started later; ", _orphans(mount, queue))
+        assert " orphan " in _orphans(mount, queue)
+        perl.stdin.write(b"\n")
