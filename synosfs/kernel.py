@@ -26,8 +26,8 @@ from synosfs.process.host_process import HostProcess
 from synosfs.process.process import Process
 from synosfs.process.refusals import Refusal, Refusals
 from synosfs.process.table import ProcessTable
-from synosfs.slices import Line, Slices
 from synosfs.process.witnesses import Witnesses
+from synosfs.slices import Line, Slices
 from synosfs.syscall_gate import text
 from synosfs.syscall_gate.caller import Caller, Origin
 from synosfs.syscall_gate.dispatch import SyscallDispatcher

@@ -9,6 +9,7 @@ from __future__ import annotations
 from calls import batch_getpid, batch_messages, echo, one_call, with_blocked, with_queues
 from data import file_gate, sendfile, splice
 from objects import QUEUES, SEGMENTS, SETS, listing, making, queue_file
+from orphaned import orphans
 from owners import owning
 from processes import among_many, spawning
 from rows import Benchmark
@@ -40,4 +41,5 @@ BENCHMARKS = (
     Benchmark("queue-make", making(QUEUES), _MAKING, 1.2),
     Benchmark("set-make", making(SETS), _MAKING, 1.2),
     Benchmark("segment-make", making(SEGMENTS), _MAKING, 1.2),
+    Benchmark("orphans", orphans, "<= 1,000 ms", 1000),
 )

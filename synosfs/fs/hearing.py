@@ -183,6 +183,5 @@ def _waiting(waiters: Waiters, number: int, status: Status) -> tuple[int, tuple[
 
 def owners(kernel: Kernel, family: str, number: int) -> tuple[str, ...]:
     """The processes that an object is to go with, in words."""
-    ownership = getattr(kernel, "ownership", None)
-    found = [] if ownership is None else ownership.owners(family, number)
-    return tuple(named(owner.pid, owner.program) for owner in found)
+    found = [(owner.pid, kernel.processes.find(owner.pid)) for owner in kernel.ipc.ownership.owners(family, number)]
+    return tuple(named(pid, process.program if process else "") for pid, process in found)

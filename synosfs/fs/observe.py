@@ -32,6 +32,8 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
   msgq/posix/job  a POSIX queue: > sends, <> receives, job@9 is priority 9; cat shows how many bytes are in it
   sem/posix/lock  a POSIX semaphore: echo 1 > makes it with the value 1, then echo -1 > takes and echo +1 > gives
   shm/sysv/0      the bytes of a segment, a file of a fixed size; truncate -s 4096 shm/key/0x1234 makes one; shm/ctl
+  msgq/orphans    what nobody has a use for any more, and why; so in sem/, shm/. echo reap > msgq/ctl removes it;
+                  'reap older=3600 user=alice', 'reap empty', 'reap 3 4'; what is in use stays, the unknown goes by id
   pipes/          mkfifo pipes/jobs: a real FIFO, for open 'jobs' too; a pipe shows as <pid>.<fd>; pipes/ctl a table
   own msgq/0      to syscall: it goes with the last process that owns it, as what is made with IPC_EPHEMERAL; disown
   msgq/removed    what is gone from there, whose it was, why and by whom; in sem/, shm/ and pipes/ likewise

@@ -125,7 +125,7 @@ class _Reaping:
         uid = await self._uid(caller)
         slices = Slices(caller.process.account.line)
         hearing = Hearing(self._kernel, self._kind, caller.credentials, slices)
-        every = (number for number, _ in listing(self._kind.table))
+        every = (listed.number for listed in listing(self._kind.table))
         for number in self._ids or every:
             await hearing.prepare(newer_than_s=_STALE_S)
             try:
