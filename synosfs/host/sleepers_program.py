@@ -67,7 +67,7 @@ def _calls(threads: list[tuple[int, int]], names: dict[int, str]) -> Iterator[di
     of these; the errno's name if it may not be looked at.
     """
     here = os.readlink("/proc/self/ns/ipc")
-    shm = _device_of_shm()
+    shm = _SharedMemory()
     for pid, tid in threads:
         try:
             yield _call(pid, tid, names, here, shm)
@@ -77,7 +77,7 @@ def _calls(threads: list[tuple[int, int]], names: dict[int, str]) -> Iterator[di
             yield {}  # it has ended, or is not asleep any more
 
 
-def _call(pid: int, tid: int, names: dict[int, str], here: str, shm: str) -> dict[str, Any]:
+def _call(pid: int, tid: int, names: dict[int, str], here: str, shm: "_SharedMemory") -> dict[str, Any]:
     about = f"/proc/{pid}/task/{tid}"
     runs = _runs(about)
     words = _text(f"{about}/syscall").split()
@@ -93,14 +93,16 @@ def _call(pid: int, tid: int, names: dict[int, str], here: str, shm: str) -> dic
     elif name == "futex":
         if args[1] & ~_FUTEX_CLOCK_REALTIME not in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):  # FUTEX_PRIVATE_FLAG too
             return {}
-        found["file"] = _file_at(f"{about}/maps", args[0], shm)
+        found["file"] = shm.name_at(f"{about}/maps", args[0])
         if not found["file"]:
             return {}
     else:
         found["file"] = os.readlink(f"{about}/fd/{args[0]}")
-        found["inode"], found["mount"] = _identity(f"{about}/fdinfo/{args[0]}")
-        if name.startswith("mq_") and os.readlink(f"{about}/ns/ipc") != here:
-            return {}
+        if name.startswith("mq_"):
+            if os.readlink(f"{about}/ns/ipc") != here:
+                return {}
+        elif not found["file"].startswith("pipe:[") and "pipe" not in _text(f"{about}/wchan"):
+            return {}  # another file than a FIFO
     return found if _runs(about) == runs else {}  # it has gone on meanwhile
 
 
@@ -112,11 +114,6 @@ def _runs(about: str) -> int:
 def _text(path: str, most: int = 1 << 16) -> str:
     with open(path, "rb", buffering=0) as file:
         return os.read(file.fileno(), most).decode()
-
-
-def _identity(path: str) -> tuple[int, int]:
-    fields = dict(line.split(":", 1) for line in _text(path).splitlines() if ":" in line)
-    return int(fields["ino"]), int(fields["mnt_id"])
 
 
 def _operations(pid: int, address: int, count: int) -> list[tuple[int, int, int]] | None:
@@ -148,23 +145,32 @@ _libc.process_vm_readv.argtypes = (
 _libc.process_vm_readv.restype = ctypes.c_ssize_t
 
 
-def _device_of_shm() -> str:
-    """The device of the daemon's /dev/shm, as maps has it; nothing where there is none."""
-    with suppress(OSError):
-        device = os.stat(_SHM).st_dev
-        return f"{os.major(device):02x}:{os.minor(device):02x}"
-    return ""
+class _SharedMemory:
+    """The daemon's /dev/shm, as it is for one request."""
 
+    def __init__(self) -> None:
+        self._device = ""
+        self._names: dict[int, str] | None = None
+        with suppress(OSError):
+            device = os.stat(_SHM).st_dev
+            self._device = f"{os.major(device):02x}:{os.minor(device):02x}"
 
-def _file_at(maps: str, address: int, shm: str) -> str:
-    """The name in /dev/shm of what is mapped there, or nothing."""
-    for line in _lines(maps):
-        fields = line.split(None, 5)
-        low, _, high = fields[0].partition("-")
-        if int(low, 16) <= address < int(high, 16):
-            name = fields[5] if len(fields) > 5 else ""
-            return name.removeprefix(_SHM) if fields[3] == shm and name.startswith(_SHM) else ""
-    return ""
+    def name_at(self, maps: str, address: int) -> str:
+        """The name in it of the file that is mapped there, or nothing. By the inode's number: sem_open(3) makes a file
+        by another name, which is what maps goes on to show.
+        """
+        for line in _lines(maps):
+            fields = line.split(None, 5)
+            low, _, high = fields[0].partition("-")
+            if int(low, 16) <= address < int(high, 16):
+                return self._name_of(int(fields[4])) if fields[3] == self._device else ""
+        return ""
+
+    def _name_of(self, inode: int) -> str:
+        if self._names is None:
+            with os.scandir(_SHM) as entries:
+                self._names = {entry.inode(): entry.name for entry in entries}
+        return self._names.get(inode, "")
 
 
 def _lines(path: str) -> Iterator[str]:
@@ -190,7 +196,7 @@ def _ends(inodes: set[int]) -> Iterator[dict[str, Any]]:
         try:
             ends = _ends_of(pid, wanted)
         except PermissionError:
-            unseen += 1
+            unseen += pid != 1  # init may be kept from all eyes
             continue
         except OSError:
             continue  # it has ended

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import trio
 
-from synosfs.host import credentials, program, sleepers_program
+from synosfs.host import credentials, procfs, program, sleepers_program
 from synosfs.host.arch import CALLS
 from synosfs.slices import Slices
 
@@ -46,7 +46,7 @@ class Sleeper(NamedTuple):
     """A thread that sleeps in a call, with its six arguments. ``runs`` is the same for as long as it sleeps.
 
     ``operations`` are a semop's, None where its memory could not be read without waiting. ``file`` is what the call's
-    descriptor leads to, as /proc has it, and for a futex the name in /dev/shm; ``inode`` the descriptor's.
+    descriptor leads to, as /proc has it, and for a futex the name in /dev/shm.
     """
 
     pid: int
@@ -56,7 +56,6 @@ class Sleeper(NamedTuple):
     runs: int
     operations: tuple[tuple[int, int, int], ...] | None = None
     file: str = ""
-    inode: int = 0
 
 
 class Asked(NamedTuple):
@@ -71,7 +70,7 @@ class Asked(NamedTuple):
 
 class Ends(NamedTuple):
     """Who has an end of a pipe, by its inode number: pids that may read and pids that may write. ``complete``: every
-    process could be looked at.
+    process of the host could be looked at.
     """
 
     readers: dict[int, frozenset[int]]
@@ -214,7 +213,7 @@ class Sleepers:
             self._reap()
             try:
                 async for answer in self._running().ask("ends", list(inodes)):
-                    complete = answer.get("unseen") == 0
+                    complete = answer.get("unseen") == 0 and procfs.sees_all()
                     for inode, access in answer.get("ends", ()):
                         for letter, who in (("r", readers), ("w", writers)):
                             if letter in access:
@@ -264,5 +263,4 @@ def _sleeper(pid: int, tid: int, answer: dict[str, Any]) -> Sleeper:
         answer["runs"],
         None if operations is None else tuple((num, delta, flags) for num, delta, flags in operations),
         answer.get("file", ""),
-        answer.get("inode", 0),
     )

@@ -11,9 +11,10 @@ There can be thousands of waits, so each is a generator that yields between step
 
 from collections import defaultdict
 from collections.abc import Generator, Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+Thing = TypeVar("Thing", bound=Hashable)
 
 #: Yields between steps; the result is what it returns.
 Steps = Generator[None, None, T]
@@ -28,14 +29,14 @@ class Holders(NamedTuple):
     exact: bool = False
 
 
-class Deadlock(NamedTuple):
+class Deadlock(NamedTuple, Generic[Thing]):
     """Processes that wait for each other in a circle, by pid, and what each waits for. ``exact``: it is certain."""
 
-    waits: Mapping[int, tuple[Hashable, ...]]
+    waits: Mapping[int, tuple[Thing, ...]]
     exact: bool
 
 
-def deadlocks(waits: Mapping[int, Sequence[Hashable]], holders: Mapping[Hashable, Holders]) -> Steps[list[Deadlock]]:
+def deadlocks(waits: Mapping[int, Sequence[Thing]], holders: Mapping[Thing, Holders]) -> Steps[list[Deadlock[Thing]]]:
     """The circles. ``waits`` has the objects that each process waits for, one for each thread that does."""
     hopeless = yield from stuck(waits, holders)
     graph = {
@@ -55,11 +56,11 @@ def deadlocks(waits: Mapping[int, Sequence[Hashable]], holders: Mapping[Hashable
     return found
 
 
-def stuck(waits: Mapping[int, Sequence[Hashable]], holders: Mapping[Hashable, Holders]) -> Steps[set[int]]:
+def stuck(waits: Mapping[int, Sequence[Thing]], holders: Mapping[Thing, Holders]) -> Steps[set[int]]:
     """The processes that no process that is not stuck can help: the largest such set."""
-    waiting_for: dict[Hashable, list[int]] = defaultdict(list)
-    holding: dict[int, list[Hashable]] = defaultdict(list)
-    free: list[Hashable] = []  # objects that somebody can do something about
+    waiting_for: dict[Thing, list[int]] = defaultdict(list)
+    holding: dict[int, list[Thing]] = defaultdict(list)
+    free: list[Thing] = []  # objects that somebody can do something about
     hopeless = {pid for pid, things in waits.items() if things}
     for pid, things in waits.items():
         for thing in things:
