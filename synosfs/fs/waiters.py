@@ -74,6 +74,8 @@ class Look:
     dead: dict[Object, tuple[int, str]] = field(default_factory=dict)
     deadlocks: list[Deadlock[Object]] = field(default_factory=list)
     late: frozenset[int] = frozenset()
+    #: Threads that only others of their process can wake.
+    idle: frozenset[int] = frozenset()
 
 
 class Waiters:
@@ -116,7 +118,7 @@ class Waiters:
         own = os.getpid()
         threads = await self._kernel.witnesses.threads_in(_CHANNELS, slices)
         asked = await self._sleepers.ask((thread for thread in threads if thread[0] != own), slices)
-        look.late = asked.late
+        look.late, look.idle = asked.late, asked.idle
         look.waiters = [*await self._natives(asked.sleepers, slices), *await self._parked(slices)]
         await self._judge(look, slices)
         if look.deadlocks:
@@ -185,6 +187,11 @@ class Waiters:
                 self._hold(look, waiter)
             # One with a time-out ends by itself: as far as that goes, nobody holds what it waits for.
             wanted.setdefault(waiter.pid, []).append(NOTHING if waiter.ends else thing)
+        asleep = {waiter.tid for waiter in look.waiters} | look.idle
+        for pid in list(wanted):
+            if not _is_asleep(pid, asleep):
+                del wanted[pid]  # it can help others, whatever some of its threads wait for
+            await slices.pause()
         look.deadlocks = await _in_slices(waits.deadlocks(wanted, look.holders), slices)
 
     def _hold(self, look: Look, waiter: Waiter) -> None:
@@ -239,11 +246,11 @@ class Waiters:
         look.holders[waiter.object] = Holders(pids, exact=ends.complete and pids != {waiter.pid})
 
     async def _confirm(self, look: Look, slices: Slices) -> None:
-        """Keep the deadlocks that a second look finds too, and say of each whether it is certain."""
-        threads = [(waiter.pid, waiter.tid) for waiter in look.waiters if waiter.sleeper is not None]
+        """Keep the deadlocks that a second look finds too."""
+        threads = [(pid, tid) for pid in {waiter.pid for waiter in look.waiters} for tid in _threads(pid)]
         asked = await self._sleepers.ask(threads, slices)
         runs = {sleeper.tid: sleeper.runs for sleeper in asked.sleepers}
-        again = Look(look.began)
+        again = Look(look.began, idle=asked.idle)
         for waiter in look.waiters:
             if waiter.parked is not None:
                 still = waiter.parked in self._kernel.parking and _about(waiter.parked) == waiter.object
@@ -256,11 +263,7 @@ class Waiters:
             await slices.pause()
         await self._judge(again, slices)
         before = [dict(deadlock.waits) for deadlock in look.deadlocks]
-        look.deadlocks = [
-            Deadlock(found.waits, found.exact and all(_is_whole(pid, again.waiters) for pid in found.waits))
-            for found in again.deadlocks
-            if dict(found.waits) in before
-        ]
+        look.deadlocks = [found for found in again.deadlocks if dict(found.waits) in before]
         look.holders.update(again.holders)
 
 
@@ -321,12 +324,17 @@ def _at(thing: Object, operation: tuple[int, int, int]) -> Object:
     return Object("sem" if delta else "zero", thing.name, num)
 
 
-def _is_whole(pid: int, waiters: Iterable[Waiter]) -> bool:
+def _is_asleep(pid: int, asleep: set[int]) -> bool:
     """Whether every thread of the process waits, so that it has none to help others with."""
+    threads = _threads(pid)
+    return bool(threads) and asleep.issuperset(threads)
+
+
+def _threads(pid: int) -> list[int]:
     try:
-        return {*procfs.threads(pid)} <= {waiter.tid for waiter in waiters if waiter.pid == pid}
+        return list(procfs.threads(pid))
     except ProcessLookupError:
-        return False
+        return []
 
 
 async def _in_slices(steps: Steps[T], slices: Slices) -> T:

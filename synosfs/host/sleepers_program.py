@@ -25,6 +25,9 @@ from typing import Any
 #: It ends when nobody has asked for so long, in seconds.
 _IDLE_S = 60.0
 
+#: The answer for a thread that only its own process can wake.
+IDLE = "idle"
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PRESENT = 1 << 63
 #: ``struct sembuf``; more operations than these are not shown.
@@ -64,7 +67,7 @@ def _serve(requests: socket.socket, numbers: dict[str, int]) -> None:
 
 def _calls(threads: list[tuple[int, int]], names: dict[int, str]) -> Iterator[dict[str, Any] | str]:
     """An answer for each thread, in order: the call and what its arguments lead to; nothing in it if it sleeps in none
-    of these; the errno's name if it may not be looked at.
+    of these; IDLE if it waits for another thread of its process; the errno's name if it may not be looked at.
     """
     here = os.readlink("/proc/self/ns/ipc")
     shm = _SharedMemory()
@@ -77,7 +80,7 @@ def _calls(threads: list[tuple[int, int]], names: dict[int, str]) -> Iterator[di
             yield {}  # it has ended, or is not asleep any more
 
 
-def _call(pid: int, tid: int, names: dict[int, str], here: str, shm: "_SharedMemory") -> dict[str, Any]:
+def _call(pid: int, tid: int, names: dict[int, str], here: str, shm: "_SharedMemory") -> dict[str, Any] | str:
     about = f"/proc/{pid}/task/{tid}"
     runs = _runs(about)
     words = _text(f"{about}/syscall").split()
@@ -91,11 +94,13 @@ def _call(pid: int, tid: int, names: dict[int, str], here: str, shm: "_SharedMem
         if name.startswith("sem"):
             found["operations"] = _operations(pid, args[1], args[2])
     elif name == "futex":
-        if args[1] & ~_FUTEX_CLOCK_REALTIME not in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):  # FUTEX_PRIVATE_FLAG too
+        if args[1] & ~(_FUTEX_CLOCK_REALTIME | _FUTEX_PRIVATE) not in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
             return {}
-        found["file"] = shm.name_at(f"{about}/maps", args[0])
-        if not found["file"]:
-            return {}
+        is_own = bool(args[1] & _FUTEX_PRIVATE)
+        if not is_own:
+            found["file"], is_own = shm.name_at(f"{about}/maps", args[0])
+        if is_own or not found["file"]:
+            return IDLE if is_own and not args[3] else {}
     else:
         found["file"] = os.readlink(f"{about}/fd/{args[0]}")
         if name.startswith("mq_"):
@@ -155,16 +160,16 @@ class _SharedMemory:
             device = os.stat(_SHM).st_dev
             self._device = f"{os.major(device):02x}:{os.minor(device):02x}"
 
-    def name_at(self, maps: str, address: int) -> str:
-        """The name in it of the file that is mapped there, or nothing. By the inode's number: sem_open(3) makes a file
-        by another name, which is what maps goes on to show.
+    def name_at(self, maps: str, address: int) -> tuple[str, bool]:
+        """The name in it of the file that is mapped there, or nothing, and whether the memory is the process's own. By
+        the inode's number: sem_open(3) makes a file by another name, which is what maps goes on to show.
         """
         for line in _lines(maps):
             fields = line.split(None, 5)
             low, _, high = fields[0].partition("-")
             if int(low, 16) <= address < int(high, 16):
-                return self._name_of(int(fields[4])) if fields[3] == self._device else ""
-        return ""
+                return self._name_of(int(fields[4])) if fields[3] == self._device else "", fields[1].endswith("p")
+        return "", False
 
     def _name_of(self, inode: int) -> str:
         if self._names is None:

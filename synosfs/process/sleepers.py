@@ -19,6 +19,7 @@ import trio
 
 from synosfs.host import credentials, procfs, program, sleepers_program
 from synosfs.host.arch import CALLS
+from synosfs.host.sleepers_program import IDLE
 from synosfs.slices import Slices
 
 #: The calls that are told of.
@@ -59,11 +60,13 @@ class Sleeper(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """The threads that sleep in a call that is told of; processes that may not be looked at; and those that were passed
-    over, because they did not let themselves be looked at in time.
+    """The threads that sleep in a call that is told of; those that sleep until another of their process wakes them;
+    processes that may not be looked at; and those that were passed over, because they did not let themselves be looked
+    at in time.
     """
 
     sleepers: list[Sleeper]
+    idle: frozenset[int]
     refused: frozenset[int]
     late: frozenset[int]
 
@@ -161,6 +164,7 @@ class Sleepers:
         async with self._lock:
             self._reap()
             sleepers: list[Sleeper] = []
+            idle: set[int] = set()
             refused: set[int] = set()
             late: set[int] = set()
             # Who was late before comes last, so that it is late for itself alone.
@@ -171,7 +175,9 @@ class Sleepers:
                 try:
                     async for answer in self._running().ask("calls", left):
                         pid, tid = left[done]
-                        if isinstance(answer, str):
+                        if answer == IDLE:
+                            idle.add(tid)
+                        elif isinstance(answer, str):
                             refused.add(pid)
                         elif answer:
                             sleepers.append(_sleeper(pid, tid, answer))
@@ -187,7 +193,7 @@ class Sleepers:
                     left, passed = await self._without(left[done:], culprit, waited, slices)
                     late |= passed
             self._late = late
-            return Asked(sleepers, frozenset(refused), frozenset(late))
+            return Asked(sleepers, frozenset(idle), frozenset(refused), frozenset(late))
 
     async def _without(
         self, threads: list[tuple[int, int]], culprit: int, waited: Counter[int], slices: Slices
