@@ -187,7 +187,9 @@ class Waiters:
                 self._hold(look, waiter)
             # One with a time-out ends by itself: as far as that goes, nobody holds what it waits for.
             wanted.setdefault(waiter.pid, []).append(NOTHING if waiter.ends else thing)
-        asleep = {waiter.tid for waiter in look.waiters} | look.idle
+        # Others may make calls in the name of a process that does not wait for them.
+        asleep = {waiter.tid for waiter in look.waiters if waiter.parked is None or waiter.parked.caller.by_itself}
+        asleep |= look.idle
         for pid in list(wanted):
             if not _is_asleep(pid, asleep):
                 del wanted[pid]  # it can help others, whatever some of its threads wait for
