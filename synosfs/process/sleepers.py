@@ -229,6 +229,12 @@ class Sleepers:
         frozen = [{inode: frozenset(pids) for inode, pids in found.items()} for found in (readers, writers)]
         return Ends(frozen[0], frozen[1], complete)
 
+    def statistics(self) -> list[int]:
+        """The pids of the programs that there are: the one that is asked, and those that do not end yet."""
+        self._reap()
+        running = [] if self._program is None else [self._program]
+        return [each.process.pid for each in (*running, *(killed for killed, _ in self._ending))]
+
     def close(self) -> None:
         if self._program is not None:
             self._give_up(_NOBODY)
