@@ -128,21 +128,15 @@ class Waiters:
     async def _natives(self, sleepers: Iterable[Sleeper], slices: Slices) -> list[Waiter]:
         now, seen, found = time.monotonic(), {}, []
         for sleeper in sleepers:
-            await slices.pause()
-            try:
-                stat = procfs.stat(sleeper.pid)
-                state = procfs.state(sleeper.tid)
-            except ProcessLookupError:
-                continue
             place = sleeper.pid, sleeper.tid, sleeper.runs
             since = self._seen.get(place)
             seen[place] = now if since is None else since
             found.append(
                 Waiter(
-                    Stranger(self._kernel.processes, sleeper.pid, stat.start_time),
+                    Stranger(self._kernel.processes, sleeper.pid, sleeper.start_time),
                     sleeper.tid,
-                    stat.command,
-                    state,
+                    sleeper.program,
+                    sleeper.state,
                     since,
                     blocked_calls.shown(sleeper),
                     _blocked_at(blocked_calls.about(sleeper), sleeper.operations),
@@ -150,6 +144,7 @@ class Waiters:
                     sleeper=sleeper,
                 )
             )
+            await slices.pause()
         self._seen = seen
         return found
 
@@ -178,13 +173,16 @@ class Waiters:
         pipes = {int(waiter.object.name) for waiter in look.waiters if waiter.object.kind in _PIPE}
         ends = await self._sleepers.ends(pipes) if pipes else Ends({}, {}, complete=True)
         wanted: dict[int, list[Object]] = {}
+        asked: set[Object] = set()
         for waiter in look.waiters:
             await slices.pause()
             thing = waiter.object
-            if thing.kind in _PIPE and thing not in look.holders:
-                await self._hold_pipe(look, waiter, ends, slices)
-            elif not any(thing in known for known in (look.holders, look.hints, look.dead)):
-                self._hold(look, waiter)
+            if thing not in asked:
+                asked.add(thing)
+                if thing.kind in _PIPE:
+                    await self._hold_pipe(look, waiter, ends, slices)
+                else:
+                    self._hold(look, waiter)
             # One with a time-out ends by itself: as far as that goes, nobody holds what it waits for.
             wanted.setdefault(waiter.pid, []).append(NOTHING if waiter.ends else thing)
         # Others may make calls in the name of a process that does not wait for them.

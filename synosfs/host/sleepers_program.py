@@ -87,7 +87,7 @@ def _call(pid: int, tid: int, names: dict[int, str], here: str, shm: "_SharedMem
     if len(words) < 7 or (name := names.get(int(words[0]))) is None:
         return {}
     args = [int(word, 16) for word in words[1:7]]
-    found: dict[str, Any] = {"call": name, "args": args, "runs": runs}
+    found: dict[str, Any] = {"call": name, "args": args, "runs": runs, "stat": _stat(pid, tid)}
     if name in ("msgsnd", "msgrcv", "semop", "semtimedop"):
         if os.readlink(f"{about}/ns/ipc") != here:
             return {}  # its ids are those of others
@@ -116,9 +116,16 @@ def _runs(about: str) -> int:
     return int(_text(f"{about}/schedstat").split()[2])
 
 
+def _stat(pid: int, tid: int) -> tuple[str, int, str]:
+    """The program of the process, when it started, and the state of the thread."""
+    head, _, tail = _text(f"/proc/{pid}/stat").rpartition(")")
+    state = tail if tid == pid else _text(f"/proc/{pid}/task/{tid}/stat").rpartition(")")[2]
+    return head.partition("(")[2], int(tail.split()[19]), state.split()[0]
+
+
 def _text(path: str, most: int = 1 << 16) -> str:
     with open(path, "rb", buffering=0) as file:
-        return os.read(file.fileno(), most).decode()
+        return os.read(file.fileno(), most).decode("utf-8", "replace")
 
 
 def _operations(pid: int, address: int, count: int) -> list[tuple[int, int, int]] | None:

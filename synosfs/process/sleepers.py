@@ -33,7 +33,7 @@ _PATIENCE_S = 0.25
 _START_S = 5.0
 
 #: So long answers are let gather, in seconds: to wake for each costs more than to read it.
-_GATHER_S = 0.002
+_GATHER_S = 0.01
 
 #: So many programs that do not end are borne for one user, and so many are killed for one in a look, and for all.
 _MOST_STUCK = 2
@@ -44,7 +44,8 @@ _NOBODY = -1
 
 
 class Sleeper(NamedTuple):
-    """A thread that sleeps in a call, with its six arguments. ``runs`` is the same for as long as it sleeps.
+    """A thread that sleeps in a call, with its six arguments. ``runs`` is the same for as long as it sleeps. Of its
+    process there are the program and the start, in clock ticks after boot.
 
     ``operations`` are a semop's, None where its memory could not be read without waiting. ``file`` is what the call's
     descriptor leads to, as /proc has it, and for a futex the name in /dev/shm.
@@ -57,6 +58,9 @@ class Sleeper(NamedTuple):
     runs: int
     operations: tuple[tuple[int, int, int], ...] | None = None
     file: str = ""
+    program: str = ""
+    start_time: int = 0
+    state: str = "S"
 
 
 class Asked(NamedTuple):
@@ -275,4 +279,5 @@ def _sleeper(pid: int, tid: int, answer: dict[str, Any]) -> Sleeper:
         answer["runs"],
         None if operations is None else tuple((num, delta, flags) for num, delta, flags in operations),
         answer.get("file", ""),
+        *answer["stat"],
     )
