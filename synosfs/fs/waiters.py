@@ -188,8 +188,9 @@ class Waiters:
         # Others may make calls in the name of a process that does not wait for them.
         asleep = {waiter.tid for waiter in look.waiters if waiter.parked is None or waiter.parked.caller.by_itself}
         asleep |= look.idle
-        for pid in list(wanted):
-            if not _is_asleep(pid, asleep):
+        for pid, things in list(wanted.items()):
+            held = all(thing in look.holders and look.holders[thing].pids for thing in things)
+            if not (held and _is_asleep(pid, asleep)):
                 del wanted[pid]  # it can help others, whatever some of its threads wait for
             await slices.pause()
         look.deadlocks = await _in_slices(waits.deadlocks(wanted, look.holders), slices)
