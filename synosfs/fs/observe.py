@@ -40,6 +40,8 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
   proc/self/fd/   links to what the descriptors stand for (0, 1, 2: the process's own); proc/self/fds their table
   proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
   proc/self/      this process: status, blocked, undo, syscall            stats     counts and latencies of every call
+  waiting         who waits on this host, for what, behind whom (pid? is a guess); waiting.dot | dot -Tsvg
+  advice          deadlocks and the way out of each, and other waits that will not end by themselves
   proc/<pid>/ctl  what a process has, a table; write 'close 5', 'detach 0x7f…', 'end <tid>', 'end all EIO' to take it
 
   echo spawn /bin/sort sort stdin=3 stdout=6 >&5    a program with descriptors of the session's; then wait4, its status
