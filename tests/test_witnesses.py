@@ -15,6 +15,7 @@ from command import needs_root
 from namespaces import CLONE_NEWIPC, unshare
 from native_msg import CONSTANTS, msgctl, msgget, msgrcv, msgsnd
 
+from synosfs.host import procfs
 from synosfs.ipc.verdict import Deed, Fate, Use, fate
 from synosfs.process.witnesses import Waiters, Witnesses
 from synosfs.slices import Line, Slices
@@ -95,6 +96,32 @@ def test_a_clock_that_was_set_forward_makes_nobody_younger(monkeypatch: pytest.M
     monkeypatch.setattr(time, "time", lambda: real() + 3600)
     [witness] = witnesses.look(names=True).witnesses([use])
     assert fate(witness) is Fate.ALIVE
+
+
+def test_what_does_not_answer_in_time_leaves_a_doubt_and_is_not_asked_again_meanwhile(
+    queue: int, child: Callable[[Callable[[], object]], Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a process executes a program, and closes a file that does not let go."""
+    stuck, asked = threading.Event(), []
+
+    def current_call_blocking(tid: int) -> tuple[int, ...]:
+        asked.append(tid)
+        stuck.wait()
+        return ()
+
+    receiver = child(partial(msgrcv, queue, 100))
+    wait_until(lambda: _asleep(receiver, 70), "it sleeps")
+    monkeypatch.setattr(procfs, "current_call_blocking", current_call_blocking)
+
+    async def look() -> list[Waiters]:
+        witnesses, slices = Witnesses(), Slices(Line())
+        return [await witnesses.waiters(slices), await witnesses.waiters(slices)]
+
+    try:
+        assert [waiters.is_late for waiters in trio.run(look)] == [True, True]
+        assert len(asked) == 1
+    finally:
+        stuck.set()
 
 
 def _asleep(child: Child, call: int) -> bool:

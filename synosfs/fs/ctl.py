@@ -7,10 +7,11 @@ its own, and ends as a call that waits does. Its reply is read where a system ca
 """
 
 import stat
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from errno import EINVAL
 from functools import partial
+from typing import Protocol
 
 from synosfs.errors import SynosError, excerpt
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, reads, writes
@@ -22,13 +23,23 @@ from synosfs.slices import Slices
 from synosfs.syscall_gate.caller import Caller
 from synosfs.syscall_gate.codecs import Record
 from synosfs.syscall_gate.converters import suggestion
+from synosfs.syscall_gate.dispatch import NOT_RUN
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import Row, bind
 
 Table = Callable[[Who], Iterable[tuple[object, ...]]]
 
-#: What a command word stands for that makes several system calls, as this caller: the reply to all of it.
-Work = Callable[[Caller], Awaitable[Reply]]
+
+class Work(Protocol):
+    """What a command word stands for that makes several system calls."""
+
+    async def run(self, caller: Caller) -> Reply:
+        """Make them as this caller; the reply to all of it."""
+        ...
+
+    def so_far(self) -> Reply | None:
+        """The reply when it is ended midway; None: nothing has been done."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,13 @@ class _CommandSession(Session):
                 meant = None  # which is answered as all other errors are
             if meant is not None and not isinstance(meant, Request):
                 what = _echo(record.requests[0])
-                return [await self._dispatcher.work(self._caller, what, partial(meant, self._caller), timeout)]
+                work = partial(meant.run, self._caller)
+                if self._turn.stopped is not None:
+                    return [self._turn.stopped]
+                reply = await self._dispatcher.work(self._caller, what, work, meant.so_far, timeout)
+                if self._caller.interrupted:
+                    self._turn.stop(NOT_RUN)
+                return [reply]
         return await super()._answer(record)
 
 

@@ -6,7 +6,7 @@ is an orphan, each object judged again just before its removal, by the system ca
 
 import stat
 from dataclasses import dataclass
-from errno import EACCES, EBUSY, EINVAL, EPERM
+from errno import EACCES, EBUSY, EIDRM, EINVAL
 from functools import partial
 from typing import Any
 
@@ -89,7 +89,7 @@ def command(kernel: Kernel, kind: Kind) -> Row:
         ids, empty = which or ((), False)
         if empty and kind.is_empty is None:
             raise SynosError(EINVAL, f"reap: empty is for queues: a {kind.noun} has no messages")
-        return _Reaping(kernel, kind, ids, empty, older, user).run
+        return _Reaping(kernel, kind, ids, empty, older, user)
 
     words = f"remove each {kind.noun} that is an orphan, or of those with these ids; empty: that has no message"
     return row(None, "reap", reap, "id:reaped? older:seconds? user:user?", help=words)
@@ -132,10 +132,19 @@ class _Reaping:
                 await self._reap(number, hearing, caller, uid)
             except SynosError as error:
                 if self._ids:
-                    raise SynosError(error.errno, f"{error.message}{self._so_far()}") from None
-                if error.errno == EPERM:
+                    before = f"; removed before: {', '.join(map(str, self._removed))}" if self._removed else ""
+                    self._removed = []  # the error is the answer
+                    raise SynosError(error.errno, error.message + before) from None
+                if error.errno not in (EINVAL, EIDRM):  # these: it has gone by itself
                     self._refused.append(f"{number}:{errno_name(error.errno)}")
             await slices.pause()
+        return self._reply()
+
+    def so_far(self) -> Reply | None:
+        """What was removed until it was ended from outside."""
+        return self._reply() if self._removed else None
+
+    def _reply(self) -> Reply:
         results: dict[str, Any] = {"removed": self._removed}
         if self._refused:
             results["refused"] = self._refused
@@ -144,7 +153,7 @@ class _Reaping:
     async def _uid(self, caller: Caller) -> int | None:
         if self._user is None:
             return None
-        if self._user.isdecimal():
+        if self._user.isascii() and self._user.isdigit():
             return caller.user_namespace.given(int(self._user), None)[0]
         return await self._kernel.parking.watch(rights.OWN, partial(users.uid_blocking, self._user))
 
@@ -175,6 +184,3 @@ class _Reaping:
         if self._older is not None and case.idle < self._older:
             return False
         return not (self._empty and self._kind.is_empty is not None and not self._kind.is_empty(case.status))
-
-    def _so_far(self) -> str:
-        return f"; removed before: {', '.join(map(str, self._removed))}" if self._removed else ""

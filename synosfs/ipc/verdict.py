@@ -49,7 +49,9 @@ class Use(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The live process that has a pid now; ``started`` in seconds since the epoch, 0.0 where it cannot be known."""
+    """The live process that has a pid now: its program, '' where that is not to be told, nor its start; ``started`` in
+    seconds since the epoch, 0.0 where it cannot be known.
+    """
 
     program: str
     started: float
@@ -172,7 +174,7 @@ def _user(witness: Witness, became: Fate) -> str:
             return f"{deed.by} a process outside the mount's pid namespace"
         case Fate.ALIVE:
             assert witness.found is not None
-            since = f" since {_moment(witness.found.started)}" if witness.found.started else ""
+            since = f" since {_moment(witness.found.started)}" if witness.found.program else ""
             return f"{deed.by} {named(pid, witness.found.program)}, alive{since}"
         case Fate.DEAD:
             return f"{deed.by} {named(pid, witness.program)}, dead"

@@ -160,14 +160,19 @@ class SyscallDispatcher:
         return reply
 
     async def work(
-        self, caller: Caller, what: str, work: Callable[[], Awaitable[Reply]], timeout: float | None
+        self,
+        caller: Caller,
+        what: str,
+        work: Callable[[], Awaitable[Reply]],
+        so_far: Callable[[], Reply | None],
+        timeout: float | None,
     ) -> Reply:
         """Answer what makes calls of its own, each of which comes by here. It is parked for as long as it takes, and so
-        can be ended as a call that waits.
+        can be ended as a call that waits; ``so_far`` is then its answer, unless nothing has been done.
         """
         try:
             with self.parking.parked(caller, what) as parked:
-                reply: Reply = await self.parking.wait(parked, Until(work, prompt=True), timeout, ETIMEDOUT)
+                reply: Reply = await self.parking.wait(parked, Until(work, so_far=so_far), timeout, ETIMEDOUT)
                 return reply
         except Exception as error:  # as in _begin
             return _failed(error)

@@ -172,7 +172,7 @@ class Parking:
                 return blocking.on_timeout()
             raise parked.reason or SynosError(timed_out, f"{parked.what}: nothing came within {timeout:g} s")
         except SynosError:
-            if isinstance(blocking, WhenReady | InSteps) and blocking.so_far:
+            if isinstance(blocking, WhenReady | InSteps | Until) and blocking.so_far:
                 answer = blocking.so_far()
                 if answer is not None:
                     return answer

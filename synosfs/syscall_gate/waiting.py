@@ -83,13 +83,14 @@ class Until(msgspec.Struct, frozen=True):
     """Wait for something that trio can await.
 
     ``on_timeout`` makes the answer of a call for which a time-out is no error (poll(2)). One that is ``prompt`` waits
-    for nobody's deed: it is not refused on a session with O_NONBLOCK.
+    for nobody's deed: it is not refused on a session with O_NONBLOCK. ``so_far``: as of ``InSteps``.
     """
 
     wait: Callable[[], Awaitable[Any]]
     attempt: Callable[[], Any] | None = None
     on_timeout: Callable[[], Any] | None = None
     prompt: bool = False
+    so_far: Callable[[], Any] | None = None
 
 
 class Sleep(msgspec.Struct, frozen=True):

@@ -102,7 +102,7 @@ def test_reap_leaves_what_is_owned_though_it_be_named(nothing_left: None, left: 
 
         async def run(*words: bytes) -> Any:
             values, _ = bind(row, Request("reap", [*map(Bare, words)]))
-            return await row.handler(*values)(caller_here(kernel))
+            return await row.handler(*values).run(caller_here(kernel))
 
         swept = (await run()).results["removed"]
         with pytest.raises(SynosError) as raised:
