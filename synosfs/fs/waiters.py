@@ -173,6 +173,10 @@ class Waiters:
         pipes = {int(waiter.object.name) for waiter in look.waiters if waiter.object.kind in _PIPE}
         ends = await self._sleepers.ends(pipes) if pipes else Ends({}, {}, complete=True)
         wanted: dict[int, list[Object]] = {}
+        seeking: dict[Object, set[int]] = {}
+        for waiter in look.waiters:
+            seeking.setdefault(waiter.object, set()).add(waiter.pid)
+            await slices.pause()
         asked: set[Object] = set()
         for waiter in look.waiters:
             await slices.pause()
@@ -182,7 +186,7 @@ class Waiters:
                 if thing.kind in _PIPE:
                     await self._hold_pipe(look, waiter, ends, slices)
                 else:
-                    self._hold(look, waiter)
+                    self._hold(look, waiter, seeking[thing])
             # One with a time-out ends by itself: as far as that goes, nobody holds what it waits for.
             wanted.setdefault(waiter.pid, []).append(NOTHING if waiter.ends else thing)
         # Others may make calls in the name of a process that does not wait for them.
@@ -195,18 +199,20 @@ class Waiters:
             await slices.pause()
         look.deadlocks = await _in_slices(waits.deadlocks(wanted, look.holders), slices)
 
-    def _hold(self, look: Look, waiter: Waiter) -> None:
+    def _hold(self, look: Look, waiter: Waiter, seeking: set[int]) -> None:
         thing = waiter.object
         try:
             if thing.kind == "sem" and thing.num >= 0:
-                self._hold_semaphore(look, thing)
+                self._hold_semaphore(look, thing, seeking)
             elif thing.kind == "msg":
                 self._hint_queue(look, waiter)
         except SynosError:
             pass  # it is gone, or not the daemon's to read
 
-    def _hold_semaphore(self, look: Look, thing: Object) -> None:
-        """Who has taken of it by SEM_UNDO through the gate; else who operated on it last, if that is another."""
+    def _hold_semaphore(self, look: Look, thing: Object, seeking: set[int]) -> None:
+        """Who has taken of it by SEM_UNDO through the gate; else who operated on it last. One that seeks it too is
+        rather a consumer that has taken the last of what others give.
+        """
         semid, books = int(thing.name), self._kernel.ipc
         holders = frozenset(
             owner.pid for owner in books.undo.holders(semid, thing.num) if isinstance(owner, HostProcess)
@@ -216,6 +222,8 @@ class Waiters:
             return
         semaphores = SemaphoreSet(semid)
         last = books.semaphore_pid(semid, thing.num, semaphores.figure(thing.num, abi.GETPID))
+        if last in seeking:
+            return
         status = semaphores.status_any()
         use = Use(Deed.OPERATED, last, max(status.otime, status.ctime))
         [witness] = self._kernel.witnesses.look(names=True).witnesses([use])

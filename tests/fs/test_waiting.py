@@ -360,6 +360,19 @@ def test_two_that_read_from_each_others_pipe_are_found(mount: Mount) -> None:
             parent.kill()  # which the other reads the end of
 
 
+def test_consumers_that_have_taken_the_last_wait_for_whoever_gives_and_not_for_each_other(
+    mount: Mount, new_set: NewSet, children: Start
+) -> None:
+    semid = new_set([2])
+    pair = [children(lambda: [semop(semid, (0, -1)) for _ in range(3)]) for _ in range(2)]
+    for child in pair:
+        row_of(mount, child)
+    wait_until(lambda: semctl(semid, 0, 14) == 2, "both wait")
+    assert [waiting(mount)[child.pid].behind for child in pair] == ["-", "-"]
+    for child in pair:
+        assert not advice(mount, "deadlock", child.pid)
+
+
 def test_a_process_that_has_a_thread_to_help_with_is_in_no_deadlock(
     mount: Mount, new_set: NewSet, children: Start, rendezvous: tuple[int, int, int, int]
 ) -> None:
