@@ -85,15 +85,17 @@ class Waiters:
         self._kernel = kernel
         self._sleepers = Sleepers()
         self._lock = trio.StrictFIFOLock()
+        #: Its own: whoever has much under way must not hold up those who wait for the same look.
+        self._line = Line()
         self._last = Look(float("-inf"))
         self._asked = float("-inf")
         #: When each native wait was seen first: by its thread, and how often that had run.
         self._seen: dict[tuple[int, int, int], float] = {}
 
-    async def look(self, slices: Slices) -> Look:
+    async def look(self) -> Look:
         """A look that begins now, or one that began since this was asked for."""
         self._asked = time.monotonic()
-        return await self._look_since(self._asked, slices)
+        return await self._look_since(self._asked)
 
     async def watch(self) -> None:
         """Look on while somebody waits and somebody asks, so that it is known since when natives do."""
@@ -101,13 +103,13 @@ class Waiters:
             await trio.sleep(_LOOK_S)
             began = time.monotonic()
             if self._last.waiters and began - self._asked < _INTEREST_S:
-                await self._look_since(began - _LOOK_S / 2, Slices(Line()))
+                await self._look_since(began - _LOOK_S / 2)
                 await trio.sleep(_SHARE * (time.monotonic() - began))
 
-    async def _look_since(self, when: float, slices: Slices) -> Look:
+    async def _look_since(self, when: float) -> Look:
         async with self._lock:
             if self._last.began < when:
-                self._last = await self._look(slices)
+                self._last = await self._look(Slices(self._line))
             return self._last
 
     def close(self) -> None:

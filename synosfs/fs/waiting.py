@@ -45,7 +45,7 @@ class WaitingFile(Node):
             raise SynosError(EACCES, "this file is for reading")
         looker = Looker(self.kernel, who)
         slices = Slices(self.kernel.accounts.of(who.uid).line)
-        return Snapshot(await self.render(await self.waiters.look(slices), looker, slices))
+        return Snapshot(await self.render(await self.waiters.look(), looker, slices))
 
 
 def files(kernel: Kernel, waiters: Waiters) -> dict[str, Node]:
