@@ -514,7 +514,7 @@ def test_one_that_dies_or_executes_another_program_is_gone_from_the_table(
 
 def _without_its_operations(semid: int, drop: Callable[[mmap.mmap, int], None]) -> None:
     """A thread waits with operations in a page that is dropped then."""
-    page = mmap.mmap(-1, mmap.PAGESIZE)
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     page[:6] = struct.pack("HhH", 0, -1, 0)
     address = ctypes.addressof(ctypes.c_char.from_buffer(page))
     thread = threading.Thread(target=libc.semtimedop, args=(semid, ctypes.c_void_p(address), 1, None), daemon=True)
