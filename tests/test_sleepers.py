@@ -156,7 +156,7 @@ def test_who_has_the_ends_of_a_pipe_is_found_in_proc(sleepers: Sleepers) -> None
     inode = os.fstat(read_end).st_ino
     try:
         wait_until(lambda: str(read_end) not in os.listdir(f"/proc/{child.pid}/fd"), "it has closed an end")
-        ends = trio.run(sleepers.ends, [inode])
+        ends = trio.run(sleepers.ends, [inode], Slices(Line()))
     finally:
         child.close()
         os.close(read_end)

@@ -173,7 +173,7 @@ class Waiters:
     async def _judge(self, look: Look, slices: Slices) -> None:
         """Find who holds what is waited for, and who waits in a circle."""
         pipes = {int(waiter.object.name) for waiter in look.waiters if waiter.object.kind in _PIPE}
-        ends = await self._sleepers.ends(pipes) if pipes else Ends({}, {}, complete=True)
+        ends = await self._sleepers.ends(pipes, slices) if pipes else Ends({}, {}, complete=True)
         wanted: dict[int, list[Object]] = {}
         seeking: dict[Object, set[int]] = {}
         for waiter in look.waiters:

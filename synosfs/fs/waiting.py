@@ -119,7 +119,7 @@ async def _graph(look: Look, looker: Looker, slices: Slices) -> str:
         arrows[f"  {_quoted(str(waiter.pid))} -> {_quoted(name)} [label={_quoted(call)}{color}]\n"] = None
         holders = look.holders.get(waiter.object, Holders())
         style = "" if holders.exact else " style=dashed"
-        for pid in sorted(holders.pids):
+        for pid in sorted(holders.pids, key=lambda pid: (pid not in red, pid))[:_MOST_BEHIND]:
             processes.setdefault(pid, str(pid))
             held = " color=red" * (pid in red and waiter.pid in red)
             arrows[f"  {_quoted(name)} -> {_quoted(str(pid))} [label=held{style}{held}]\n"] = None

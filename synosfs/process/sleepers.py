@@ -39,6 +39,9 @@ _GATHER_S = 0.01
 _MOST_STUCK = 2
 _MOST_LATE = 8
 
+#: So many ends of pipes are told of at the most.
+_MOST_ENDS = 1 << 16
+
 #: No user has this number.
 _NOBODY = -1
 
@@ -214,22 +217,28 @@ class Sleepers:
             await slices.pause()
         return left, passed
 
-    async def ends(self, inodes: Iterable[int]) -> Ends:
-        """Who has an end of these pipes."""
+    async def ends(self, inodes: Iterable[int], slices: Slices) -> Ends:
+        """Who has an end of these pipes. Nobody is known where they are too many: half of them would be a lie."""
         readers: dict[int, set[int]] = {}
         writers: dict[int, set[int]] = {}
-        complete = False
+        complete, count = False, 0
         async with self._lock:
             self._reap()
             try:
                 async for answer in self._running().ask("ends", list(inodes)):
                     complete = answer.get("unseen") == 0 and procfs.sees_all()
-                    for inode, access in answer.get("ends", ()):
+                    found = answer.get("ends", ())
+                    count += len(found)
+                    if count > _MOST_ENDS:
+                        raise _Late
+                    for inode, access in found:
                         for letter, who in (("r", readers), ("w", writers)):
                             if letter in access:
                                 who.setdefault(inode, set()).add(answer["pid"])
+                    await slices.pause()
             except _Late:
                 self._give_up(_NOBODY)
+                return Ends({}, {}, complete=False)
         frozen = [{inode: frozenset(pids) for inode, pids in found.items()} for found in (readers, writers)]
         return Ends(frozen[0], frozen[1], complete)
 
