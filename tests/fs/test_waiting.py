@@ -322,13 +322,14 @@ def test_a_wait_with_a_time_out_is_no_deadlock(
     def timed() -> None:
         semop(semid, (1, -1))
         os.write(taken, b".")
+        os.read(ready, 1)
         with suppress(OSError):
             libc.semtimedop(semid, struct.pack("HhH", 0, -1, 0), 1, struct.pack("ll", 1000, 0))
 
     pair = [children(partial(_takes_in_turn, semid, 0, 1, taken, ready)), children(timed)]
     for _ in pair:
         os.read(told, 1)
-    os.write(go, b".")
+    os.write(go, b"..")
     assert row_of(mount, pair[1]).call.endswith("1, 0x" + row_of(mount, pair[1]).call.rpartition("0x")[2])
     row_of(mount, pair[0])
     assert not advice(mount, "deadlock", pair[0].pid)
