@@ -253,8 +253,8 @@ class Waiters:
                     if record.ipc_id == str(inode) and other in record.permissions:
                         pids |= {process.pid}
                 await slices.pause()
-        # One that waits for itself may have a handler of signals that writes.
-        look.holders[waiter.object] = Holders(pids, exact=ends.complete and pids != {waiter.pid})
+        if pids != {waiter.pid}:  # one that has both ends alone may have a handler of signals that serves it
+            look.holders[waiter.object] = Holders(pids, exact=ends.complete)
 
     async def _confirm(self, look: Look, slices: Slices) -> None:
         """Keep the deadlocks that a second look finds too."""

@@ -272,12 +272,13 @@ def test_a_synos_process_and_a_native_one_are_found_and_the_way_out_is_one(
     def shell() -> object:
         door.ok("semop", semid, "0:-1:SEM_UNDO")
         os.write(taken, b".")
+        os.read(ready, 1)
         return door.call("semop", semid, "1:-1:SEM_UNDO").errno
 
     synos = door.spawn(shell)
     for _ in range(2):
         os.read(told, 1)
-    os.write(go, b".")
+    os.write(go, b"..")
     assert row_of(mount, native).behind == str(synos.pid)  # by SEM_UNDO, for certain
     assert row_of(mount, synos).behind == f"{native.pid}?"
     wait_until(lambda: advice(mount, "deadlock (probable)", native.pid, synos.pid), "it is found")
