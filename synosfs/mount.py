@@ -19,6 +19,7 @@ from synosfs.fs import tree
 from synosfs.fs.interrupts import InterruptWatch, Waiter
 from synosfs.fs.operations import Operations
 from synosfs.fs.receive import Receiver
+from synosfs.fs.waiters import Waiters
 from synosfs.host import guard
 from synosfs.host.thread import install_interrupt_handler
 from synosfs.ipc.journal import Journal
@@ -81,7 +82,9 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         def door() -> list[tuple[str, object]]:  # which has the root, and is shown in it
             return operations.statistics()
 
-        operations = Operations(tree.root(kernel, door), receiver, kernel)
+        waiters = Waiters(kernel)
+        stack.callback(waiters.close)
+        operations = Operations(tree.root(kernel, door, waiters), receiver, kernel)
 
         await receiver.install(plain=options.plain_receive)
         _mount(operations, options)
@@ -96,6 +99,7 @@ async def _serve(options: MountOptions, ready: Callable[[], None]) -> None:
         nursery.start_soon(_end_on_signal, signals, kernel.parking, operations, name="signals")
         nursery.start_soon(kernel.processes.watch, name="deaths of processes")
         nursery.start_soon(interrupts.run, name="interrupts")
+        nursery.start_soon(waiters.watch, name="who waits")
         nursery.start_soon(receiver.watch, lambda: bool(kernel.parking.interruptible()), name="receiver")
         nursery.start_soon(
             _free_when_detached, options.mountpoint, kernel.ipc.device, kernel.parking, name="mount table"

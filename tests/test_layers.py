@@ -48,6 +48,7 @@ ROOMS = {
     ),
     "ipc.journal": room("", "os sqlite3"),
     "host.mq_notifier_program": room("", "ctypes os socket"),  # a program of its own
+    "host.sleepers_program": room("", "ctypes os select socket"),  # another
     "ipc": room("errors host", "os select fcntl termios socket threading time msgspec trio"),
     "process": room(
         "slices errors host ipc", "os pathlib select signal socket subprocess threading time trio outcome resource"
@@ -79,6 +80,8 @@ ROOMS = {
     "fs.orphans": room(
         "slices errors ipc process syscall_gate kernel host.abi host.credentials host.rights host.users", "trio"
     ),
+    "fs.looker": room("errors kernel process host.credentials host.procfs host.rights"),
+    "fs.waiters": room("slices errors ipc process syscall_gate.parking kernel host.abi host.procfs", "os time trio"),
     "fs.entries": room("process.accounts", "time pyfuse3"),
     "fs.boundary": room("errors kernel", "pyfuse3"),
     "fs.operations": room("slices errors ipc process.accounts syscall_gate kernel", "os time trio pyfuse3"),

@@ -14,6 +14,7 @@ from owners import owning
 from processes import among_many, spawning
 from rows import Benchmark
 from throughput import fifo, shm_posix, shm_sysv
+from waits import waiting
 
 _LISTING = "<= 1.5 x tmpfs + 100 us each"
 _MAKING = "<= 1.2 x with 10"
@@ -42,4 +43,5 @@ BENCHMARKS = (
     Benchmark("set-make", making(SETS), _MAKING, 1.2),
     Benchmark("segment-make", making(SEGMENTS), _MAKING, 1.2),
     Benchmark("orphans", orphans, "<= 1,000 ms", 1000),
+    Benchmark("waiting", waiting, "<= 100 ms", 100),
 )

@@ -54,6 +54,8 @@ A path has a slash, ./data or /tmp/data; a bare name is a FIFO of pipes/. chdir 
   proc/self/mem   what shmat attached, by address: dd if=proc/self/mem bs=1 skip=$((0x7f0000000000)) count=5
   proc/self/      this process: status, blocked, undo, stats, syscall
   stats           counts and latencies of every call; stats.json the same; metrics, for Prometheus, every object too
+  waiting         who waits on this host, for what, behind whom (pid? is a guess); waiting.dot | dot -Tsvg
+  advice          deadlocks and the way out of each, and other waits that will not end by themselves
   proc/<pid>/ctl  what a process has, a table; write 'close 5', 'detach 0x7f…', 'end <tid>', 'end all EIO' to take it
 
   trace           the latest calls, as strace shows them; exec 3<>trace, and read -r line <&3: the next one as it comes;

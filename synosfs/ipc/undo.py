@@ -52,6 +52,12 @@ class UndoLedger:
                 if not entries:
                     self._forget(owner, semid)
 
+    def holders(self, semid: int, num: int) -> list[Hashable]:
+        """Who has taken of a semaphore what its end would give back."""
+        with self._lock:
+            owners = list(self._owners.get(semid, ()))
+            return [owner for owner in owners if self._entries.get(owner, {}).get(semid, {}).get(num, 0) > 0]
+
     def of(self, owner: Hashable) -> Iterator[tuple[int, int, int]]:
         """(semid, number, what the owner's end will add to the semaphore), in order; looked up a set at a time."""
         with self._lock:

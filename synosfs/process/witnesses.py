@@ -76,17 +76,25 @@ class Witnesses:
         return "" if started_later(started, use.time) else program
 
     async def waiters(self, slices: Slices) -> Waiters:
-        """Walk over all processes: who sleeps in msgsnd or msgrcv."""
+        """Who sleeps in msgsnd or msgrcv, of all processes."""
+        maybe = await self.threads_in(_MAYBE_WAITING, slices)
+        return await self._asked_for(maybe) if maybe else Waiters(Counter(), frozenset(), False)
+
+    async def threads_in(self, channels: tuple[str, ...], slices: Slices) -> list[tuple[int, int]]:
+        """Walk over all processes: the threads (pid, tid) that may sleep in a kernel function with one of these words
+        in its name.
+        """
         maybe: list[tuple[int, int]] = []
         for pid in procfs.processes():
             if pid == 1 and self.see_all:
                 continue  # init, which may be kept from all eyes, and waits in no queue
             with suppress(OSError):  # it has ended
                 for tid in procfs.threads(pid):
-                    if _may_wait(procfs.wait_channel(tid)):
+                    channel = procfs.wait_channel(tid)
+                    if channel == "0" or any(word in channel for word in channels):
                         maybe.append((pid, tid))
                     await slices.pause()
-        return await self._asked_for(maybe) if maybe else Waiters(Counter(), frozenset(), False)
+        return maybe
 
     async def _asked_for(self, maybe: list[tuple[int, int]]) -> Waiters:
         if self._asked is not None and not self._asked.is_set():
@@ -133,10 +141,6 @@ class Look:
             return Found("", 0.0) if procfs.hides_processes() and procfs.is_there(pid) else None
         self._witnesses.remember(pid, stat.start_time, stat.command)
         return Found(stat.command, self._witnesses.started(stat.start_time))
-
-
-def _may_wait(channel: str) -> bool:
-    return channel == "0" or any(word in channel for word in _MAYBE_WAITING)
 
 
 def _ask_blocking(threads: list[tuple[int, int]], queues: "Counter[int]", unseen: set[int]) -> None:

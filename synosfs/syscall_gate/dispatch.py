@@ -307,6 +307,8 @@ class SyscallDispatcher:
         parked_at, tid = _perf(), 0
         try:
             with self.parking.parked(caller, described(call.row, values)) as parked:
+                parked.row, parked.values, parked.about = call.row, values, about
+                parked.ends = timeout is not None
                 try:
                     answer = await self.parking.wait(parked, blocking, timeout, call.row.timed_out)
                 finally:

@@ -35,10 +35,11 @@ from synosfs.errors import SynosError, WouldBlock
 from synosfs.host import rights
 from synosfs.host.credentials import Credentials
 from synosfs.host.thread import ThreadPool
-from synosfs.process.descriptors import held
+from synosfs.process.descriptors import Description, held
 from synosfs.process.host_process import HostProcess
 from synosfs.process.process import Process
 from synosfs.syscall_gate.caller import Caller
+from synosfs.syscall_gate.spec import Row
 from synosfs.syscall_gate.waiting import Blocking, InSteps, InThread, OnAvatar, Sleep, Until, WhenReady
 
 T = TypeVar("T")
@@ -51,7 +52,11 @@ _LOOK_FOR_ROOM = 0.02
 
 @dataclass(slots=True, eq=False)
 class Parked:
-    """One blocked call; ``since`` on the monotonic clock, in seconds; ``tid`` the host thread that sleeps for it."""
+    """One blocked call; ``since`` on the monotonic clock, in seconds; ``tid`` the host thread that sleeps for it.
+
+    ``row`` and ``values`` are the call and its arguments, where it is one call; ``about`` the open thing that it names
+    by a descriptor; ``ends`` whether it has a time-out.
+    """
 
     caller: Caller
     what: str
@@ -59,6 +64,10 @@ class Parked:
     scope: trio.CancelScope
     reason: SynosError | None = None
     tid: int = 0
+    row: Row | None = None
+    values: Sequence[Any] = ()
+    about: Description | None = None
+    ends: bool = False
 
     def end(self, reason: SynosError) -> None:
         """End the call with this error, unless it has a result by the time it can be stopped."""
