@@ -42,11 +42,10 @@ def call(name: str, *arguments: st.SearchStrategy | object) -> st.SearchStrategy
     return st.tuples(st.just(name), *drawn)
 
 
-#: Paths are relative to the tree: what is a tuple is one.
+#: Paths are relative to the tree: what is a tuple is one. No creat: of a FIFO it waits for a reader, natively too.
 P = paths.map(lambda path: (path,))
 operations = st.one_of(
     call("open", P, flags, modes),
-    call("creat", P, modes),
     call("openat", "AT_FDCWD", P, flags, modes),
     call("stat", P),
     call("lstat", P),
@@ -96,7 +95,7 @@ def gate(mount: Mount) -> Iterator[MountDoor]:
 def answer(door: NativeDoor | MountDoor, root: Path, operation: tuple) -> tuple:
     name, *args = operation
     found: Result = door.call(name, *(bytes(root) + b"/" + arg[0] if isinstance(arg, tuple) else arg for arg in args))
-    if name in ("open", "openat", "creat"):
+    if name in ("open", "openat"):
         if not found.errno:
             door.ok("close", found.ret)
         return ("opened" if not found.errno else found.errno,)
