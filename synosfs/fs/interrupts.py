@@ -162,8 +162,8 @@ class InterruptWatch:
                     _end(parked)
 
     def _may_be_in(self, in_use: tuple[int, int] | None, inode: int) -> bool:
-        """Whether the file that a thread waits in may be this one: it may wait in another, of another mount even. What
-        waits for a change by name is in no file; nor can be told what the daemon may not see.
+        """Whether the file that a thread waits in may be this one: it may wait in another, of another mount even. None:
+        the daemon may not see it.
         """
         return in_use is None or (in_use[0] == self._device() and in_use[1] in (inode, shown_inode(inode)))
 

@@ -80,21 +80,28 @@ def statx_blocking(fd: int, flags: int, mask: int) -> Statx:
     return Statx(*found[:7], *found[8:12], *times_ns, *found[24:])
 
 
+#: No file has this device and number.
+_NOWHERE = 0, 0
+
+
 def in_use_blocking(tid: int) -> tuple[int, int] | None:
-    """Device and inode number of the descriptor that a thread's current system call has as its first argument, if any:
-    what is known of them here, for its file system may be one that does not answer.
+    """Device and inode number of the descriptor that a thread's current system call has as its first argument, zeros if
+    there is none: what is known of it here, for its file system may be one that does not answer. None: the daemon may
+    not see it.
 
     /proc/<tid>/fdinfo would tell the number too, and wait for whoever holds an epoll's lock.
     """
     try:
         _, number, *_ = procfs.current_call_blocking(tid)
         fd = os.open(f"/proc/{tid}/fd/{number}", os.O_PATH)
-    except (OSError, ValueError):
+    except PermissionError:
         return None
+    except (OSError, ValueError):  # it is in none by now, or in one whose first argument is no descriptor
+        return _NOWHERE
     try:
         found = statx_blocking(fd, AT_STATX_DONT_SYNC, STATX["STATX_INO"])
     except SynosError:
-        return None
+        return _NOWHERE
     finally:
         os.close(fd)
     return os.makedev(found.dev_major, found.dev_minor), found.ino

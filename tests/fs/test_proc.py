@@ -172,7 +172,7 @@ def test_status_tells_who_the_process_is_and_what_it_did(mount: Mount, door: Mou
     assert status["StartTime"] == start_time(child.pid)
     assert status["Uid"] == status["Gid"] == "\t".join([str(NOBODY)] * 4)
     assert (status["Groups"], status["Calls"], status["Errors"], status["Blocked"]) == ("", "2", "1", "0")
-    assert (directory / "stats").read_text() == "calls 2\nerrors 1\n"
+    assert (directory / "stats").read_text().startswith("calls 2\nerrors 1\n")
 
 
 def test_blocked_shows_the_call_and_how_long_it_waits(mount: Mount, door: MountDoor, queue: int) -> None:

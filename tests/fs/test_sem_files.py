@@ -339,6 +339,9 @@ def test_ctl_is_a_table_of_the_sets(sem: Path, native: NativeDoor, new_set: Call
         "ctime": str(ctime),
         "cuid": "0",
         "cgid": "0",
+        "calls": "0",
+        "moved": "0",
+        "waits": "0",
         "owners": "-",
     }
 

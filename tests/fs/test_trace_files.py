@@ -275,8 +275,9 @@ def test_one_that_never_reads_holds_nobody_up_and_is_told_how_many_it_has_missed
 def test_the_buffer_is_charged_to_the_reader(mount: Mount, stream: Opened) -> None:
     def memory() -> int:
         lines = (mount.path / "stats").read_text().splitlines()
-        header = next(line.split() for line in lines if line.startswith("uid"))
-        row = next((line.split() for line in lines if line.split()[:1] == [str(os.getuid())]), None)
+        begins = next(place for place, line in enumerate(lines) if line.startswith("uid"))
+        header, *rows = (line.split() for line in lines[begins:])
+        row = next((row for row in rows if row[:1] == [str(os.getuid())]), None)
         return int(row[header.index("memory")].split("/")[0]) if row else 0
 
     before = memory()
