@@ -13,7 +13,7 @@ from functools import partial
 import trio
 
 from synosfs.errors import SynosError
-from synosfs.host import credentials, procfs, rights, usernamespace
+from synosfs.host import asking, credentials, procfs, rights, usernamespace
 from synosfs.host.confinement import Confinement, equally_confined
 from synosfs.host.credentials import Credentials
 from synosfs.host.pidfd import Ids
@@ -70,6 +70,7 @@ class Kernel:
         self.processes.at_exit.remove(self._owner_ended)  # they live on, and so does what they own
         self.processes.close()
         self.ipc.journal.close()
+        asking.close()
 
     async def recover(self) -> None:
         """Take up what a killed daemon left: owners that are alive own on, and what has none any more goes."""

@@ -38,6 +38,8 @@ class _Reader:
         self._questions: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         self._tid = 0
+        self._ended = threading.Lock()
+        self._ended.acquire()
         _thread.start_new_thread(self._run, ())
 
     def ask(self, question: Callable[[], T]) -> T:
@@ -65,7 +67,10 @@ class _Reader:
         return False
 
     def end(self) -> None:
+        """It ends, and has done so when this returns."""
         self._questions.put(None)
+        with self._ended:
+            pass
 
     def _run(self) -> None:
         self._tid = threading.get_native_id()
@@ -74,6 +79,7 @@ class _Reader:
                 self._answers.put((question(), None))
             except BaseException as error:
                 self._answers.put((None, error))
+        self._ended.release()
 
     def _sleeps_in_host(self) -> bool:
         """Whether it is in state D: neither waiting for a CPU or the interpreter, nor for a question."""
@@ -112,6 +118,13 @@ class _Readers:
         self._idle = reader
         return answer
 
+    def close(self) -> None:
+        """End the thread that is idle: one that waits in the interpreter must not outlive it."""
+        if self._idle is not None:
+            self._idle.end()
+            self._idle = None
+        self._sweep()
+
     def _sweep(self) -> None:
         for pid, reader in list(self._stuck.items()):
             if reader.has_come_back():
@@ -138,6 +151,11 @@ def ask(pid: int, question: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread():
         return question()
     return _readers.ask(pid, question)
+
+
+def close() -> None:
+    """End what is idle. Whoever asks later gets a new one."""
+    _readers.close()
 
 
 class Unanswered(SynosError):

@@ -304,7 +304,7 @@ class Maker:
             self._process.wait(_PATIENCE_S)
 
     async def _listen(self) -> None:
-        while True:
+        while self._events.fileno() >= 0:  # it may be closed before this begins
             try:
                 await trio.lowlevel.wait_readable(self._events)
                 event = self._events.recv(EVENT.size)
