@@ -51,9 +51,15 @@ class LogOptions:
 def run(options: MountOptions, logs: LogOptions, *, supervised: bool = False) -> None:
     """Mount and serve in this process until a clean unmount; ``supervised``: in a child of it, which is started again
     when it has been killed. SynosError when it cannot mount or log.
+
+    It ends the process itself: a thread that begins or wakes while the interpreter takes itself apart crashes it, and
+    one that the host holds would wait there.
     """
     configure_log(logs, foreground=True)
     _serve(options, lambda: None, supervised=supervised)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def start(options: MountOptions, logs: LogOptions, *, supervised: bool = False) -> None:
