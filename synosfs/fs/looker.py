@@ -2,9 +2,10 @@
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import Who, credentials_of
-from synosfs.host import procfs, rights
+from synosfs.host import procfs
 from synosfs.host.credentials import Credentials
 from synosfs.kernel import Kernel
+from synosfs.process import identity
 from synosfs.process.host_process import HostProcess, Stranger
 
 
@@ -48,8 +49,7 @@ class Looker:
         if self.credentials is None or not self._may_trace:
             return False
         try:
-            with rights.acting_as(self.credentials):
-                procfs.ask_to_trace(process.pid)
-        except (OSError, SynosError):
+            identity.ask_to_trace(process.pid, self.credentials)
+        except OSError:
             return False
         return process.is_alive()  # else the pid was another's when the host was asked

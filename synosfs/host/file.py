@@ -77,9 +77,11 @@ def openat2_nowait(directory: int, path: bytes, flags: int, resolve: int) -> int
     return syscall("openat2", c_int(directory), path, ctypes.byref(how), c_size_t(ctypes.sizeof(how)))
 
 
-def pidfd_getfd(pidfd: int, number: int) -> int:
-    """A duplicate of another process's descriptor: the same open file, offset and flags included."""
-    return syscall("pidfd_getfd", c_int(pidfd), c_int(number), c_uint(0))
+def pidfd_getfd_blocking(pidfd: int, number: int) -> int:
+    """A duplicate of another process's descriptor: the same open file, offset and flags included. It waits for the end
+    of the process's exec (``asking``).
+    """
+    return syscall_blocking("pidfd_getfd", c_int(pidfd), c_int(number), c_uint(0))
 
 
 def read_blocking(fd: int, size: int) -> bytes:

@@ -51,11 +51,16 @@ def guarded(function: Callable[..., int], name: str) -> Callable[..., int]:
     """``function``, which may sleep, for threads alone."""
 
     def call(*arguments: Any) -> int:
-        if _is_main():
-            raise SlowCall(f"{name} may sleep")
+        check(name)
         return function(*arguments)
 
     return call
+
+
+def check(name: str) -> None:
+    """That what may sleep is made by another thread. For calls that Python tells no audit hook of."""
+    if _is_main():
+        raise SlowCall(f"{name} may sleep")
 
 
 def _is_main() -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from synosfs.host import guard
 from synosfs.host.asking import Unanswered, ask
 
 #: How much is read at once: more than any file here holds, unless a process is in thousands of groups.
@@ -210,10 +211,11 @@ def is_seen(pid: int) -> bool:
     return True
 
 
-def ask_to_trace(pid: int) -> None:
+def ask_to_trace_blocking(pid: int) -> None:
     """Ask the host whether the calling thread may look into a process (ptrace(2), PTRACE_MODE_READ_FSCREDS):
-    PermissionError if not.
+    PermissionError if not. It waits for the end of the process's exec (``asking``).
     """
+    guard.check("ask_to_trace")
     try:
         os.readlink(f"/proc/{pid}/cwd")
     except FileNotFoundError:
@@ -263,15 +265,17 @@ def wait_channel(tid: int) -> str:
 
 def current_call_blocking(tid: int) -> tuple[int, ...]:
     """The system call that a thread sleeps in: its number and arguments; nothing where it sleeps in none.
-    PermissionError. A process that executes a program while it closes a file that does not let go makes it wait
-    (exec_update_lock).
+    PermissionError. It waits for the end of the process's exec (``asking``).
     """
     words = text(tid, "syscall").split()
     return (int(words[0]), *(int(word, 16) for word in words[1:7])) if len(words) >= 7 else ()
 
 
-def ipc_namespace(tid: int | str) -> str:
-    """The name of the IPC namespace that a thread is in. PermissionError."""
+def ipc_namespace_blocking(tid: int | str) -> str:
+    """The name of the IPC namespace that a thread is in. PermissionError. It waits for the end of the process's exec
+    (``asking``).
+    """
+    guard.check("ipc_namespace")
     try:
         return os.readlink(f"/proc/{tid}/ns/ipc")
     except FileNotFoundError:

@@ -114,7 +114,7 @@ def _stream_of(place: Place, number: int, access: int) -> int:
     link = f"/proc/{place.pid}/fd/{number}"
     if place.own or _may_look_at(link):
         with suppress(SynosError), rights.acting_as_daemon():
-            return host_file.pidfd_getfd(place.pidfd, number)
+            return host_file.pidfd_getfd_blocking(place.pidfd, number)
         place.check(f"descriptor {number}, opened anew")
         try:
             return host_file.open_blocking(link, access | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)

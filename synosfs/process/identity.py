@@ -46,7 +46,7 @@ def ask_to_trace(pid: int, by: Credentials) -> None:
 
     def question() -> None:
         with rights.acting_as(by):
-            procfs.ask_to_trace(pid)
+            procfs.ask_to_trace_blocking(pid)
 
     ask(pid, question)
 

@@ -145,12 +145,12 @@ class Look:
 
 def _ask_blocking(threads: list[tuple[int, int]], queues: "Counter[int]", unseen: set[int]) -> None:
     """Count who waits in which queue of the daemon's IPC namespace, and note whose processes may not be looked at."""
-    here = procfs.ipc_namespace("self")
+    here = procfs.ipc_namespace_blocking("self")
     for pid, tid in threads:
         try:
             call = procfs.current_call_blocking(tid)
             if call and call[0] in _WAITING_CALLS:
-                if procfs.ipc_namespace(tid) == here:
+                if procfs.ipc_namespace_blocking(tid) == here:
                     queues[call[1]] += 1
             elif call and "msg" in procfs.wait_channel(tid):  # by a number of another ABI
                 unseen.add(procfs.owner(pid))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from mounts import Mount, mounted
 
 @dataclass
 class Trap:
-    """The process, and how a child of its makes a request of its own."""
+    """The process, and how a child of its makes a request of its own, or one in the session that the process opened."""
 
     pid: int
     ask_child: Callable[[bytes], bytes]
+    tell_child: Callable[[bytes], None]
 
 
 @pytest.fixture
@@ -37,8 +39,12 @@ def trap(mount: Mount, silent: Mount) -> Iterator[Trap]:
     (told, tell), (go, let_go) = os.pipe(), os.pipe()
     requests, answers = os.pipe(), os.pipe()
 
-    def child() -> None:
+    def child(inherited: int) -> None:
         while request := os.read(requests[0], 4096):
+            if request.startswith(b"*"):
+                with suppress(ProcessLookupError):  # the opener's end ends it
+                    os.write(inherited, request[1:])
+                continue
             fd = os.open(mount.gate, os.O_RDWR)
             os.write(fd, request)
             os.write(answers[1], os.read(fd, 4096))
@@ -50,7 +56,7 @@ def trap(mount: Mount, silent: Mount) -> Iterator[Trap]:
         if os.fork() == 0:
             try:
                 os.close(requests[1])
-                child()
+                child(session)
             finally:
                 os._exit(0)
         os.open(silent.gate, os.O_RDWR)  # closed at an exec
@@ -73,7 +79,10 @@ def trap(mount: Mount, silent: Mount) -> Iterator[Trap]:
             os.write(requests[1], request)
             return os.read(answers[0], 4096)
 
-        yield Trap(process.pid, ask_child)
+        def tell_child(request: bytes) -> None:
+            os.write(requests[1], b"*" + request)
+
+        yield Trap(process.pid, ask_child, tell_child)
     finally:
         silent.daemon.send_signal(signal.SIGCONT)
         rescue.kill()
@@ -90,10 +99,17 @@ def test_others_are_served_and_it_alone_is_not(mount: Mount, gate: MountDoor, tr
     for name, flags in (("syscall", os.O_RDWR), ("undo", os.O_RDONLY), ("status", os.O_RDONLY), ("mem", os.O_RDWR)):
         with pytest.raises(BlockingIOError):
             os.close(os.open(own / name, flags))
-    for name in ("msgq/orphans", "stats", "msgq/ctl", "help"):
+    for name in ("msgq/orphans", "stats", "msgq/ctl", "help", "waiting", "waiting.dot", "advice", "metrics", "trace"):
         (mount.path / name).read_bytes()
     os.listdir(mount.path / "proc")
     assert gate.ok("getpid").ret == os.getpid()
+
+
+def test_a_call_for_one_of_its_streams_waits_and_no_other_does(mount: Mount, gate: MountDoor, trap: Trap) -> None:
+    trap.tell_child(b"read 0 1\n")
+    wait_until(lambda: mount.blocked_callers() == 1, "it waits for the stream")
+    for _ in range(10):
+        assert gate.ok("getpid").ret == os.getpid()
 
 
 def test_who_is_signalled_elsewhere_is_found_all_the_same(mount: Mount, queue: int, trap: Trap) -> None:
