@@ -14,7 +14,7 @@ from errno import EAGAIN, EINVAL, ENOMSG
 from functools import partial
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.fs import orphans, posix_mq, sysv, uses
+from synosfs.fs import orphans, posix_mq, removed, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.node import (
     Attributes,
@@ -27,7 +27,6 @@ from synosfs.fs.node import (
     reads,
     writes,
 )
-from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
@@ -226,10 +225,10 @@ def directory(kernel: Kernel) -> Directory:
     return Directory(
         {
             "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, QUEUES, status), commands),
-            "orphans": orphans.OrphansFile(kernel, uses.QUEUES),
+            "orphans": orphans.file(kernel, uses.QUEUES),
             "sysv": sysv.ById(kernel, QUEUES),
             "key": sysv.ByKey(kernel, QUEUES),
             "posix": posix_mq.directory(kernel),
-            "removed": RemovedFile(kernel, "msgq"),
+            "removed": removed.file(kernel, "msgq"),
         }
     )

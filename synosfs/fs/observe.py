@@ -3,15 +3,11 @@ count and change nothing.
 """
 
 import json
-import stat
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from errno import EACCES
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from synosfs import __version__
-from synosfs.errors import SynosError
-from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, writes
+from synosfs.fs.node import Who
 from synosfs.fs.tables import columns
 from synosfs.kernel import Kernel
 from synosfs.process.accounts import KINDS
@@ -81,25 +77,6 @@ def help_text() -> str:
 
 #: The door's own figures, by name.
 Door = Callable[[], list[tuple[str, object]]]
-
-
-@dataclass(frozen=True)
-class ShownFile(Node):
-    """A read-only file whose text is made in slices at each open."""
-
-    kernel: Kernel
-    render: Callable[[Who, Slices], Awaitable[str | bytearray]]
-
-    entry_timeout = FOREVER
-    attr_timeout = FOREVER
-
-    def attributes(self, who: Who) -> Attributes:
-        return Attributes(stat.S_IFREG | 0o444)
-
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
-        if writes(flags):
-            raise SynosError(EACCES, "this file is for reading")
-        return Snapshot(await self.render(who, Slices(self.kernel.accounts.of(who.uid).line)))
 
 
 class Look(NamedTuple):

@@ -4,9 +4,7 @@ The file is the dry run: it shows the verdict on every object (``hearing``) and 
 is an orphan, each object judged again just before its removal, by the system call IPC_RMID, made by the caller.
 """
 
-import stat
-from dataclasses import dataclass
-from errno import EACCES, EBUSY, EIDRM, EINVAL
+from errno import EBUSY, EIDRM, EINVAL
 from functools import partial
 from typing import Any
 
@@ -15,7 +13,8 @@ import trio
 from synosfs.errors import SynosError, errno_name, printable
 from synosfs.fs.ctl import Work
 from synosfs.fs.hearing import Case, Hearing
-from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, credentials_of, writes
+from synosfs.fs.node import Who, credentials_of
+from synosfs.fs.shown import ShownFile
 from synosfs.fs.tables import table
 from synosfs.fs.uses import Kind
 from synosfs.host import rights, users
@@ -35,35 +34,25 @@ _STALE_S = 0.25
 # --- orphans ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class OrphansFile(Node):
+def file(kernel: Kernel, kind: Kind) -> ShownFile:
     """``orphans``: the verdict on every object of a family, as it is when the file is opened."""
+    return ShownFile(
+        kernel, partial(_verdicts, kernel, kind), "this file is for reading; write 'reap' to ctl beside it"
+    )
 
-    kernel: Kernel
-    kind: Kind
 
-    entry_timeout = FOREVER
-    attr_timeout = FOREVER
-
-    def attributes(self, who: Who) -> Attributes:
-        return Attributes(stat.S_IFREG | 0o444)
-
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
-        if writes(flags):
-            raise SynosError(EACCES, "this file is for reading; write 'reap' to ctl beside it")
-        slices = Slices(self.kernel.accounts.of(who.uid).line)
-        hearing = Hearing(self.kernel, self.kind, _rights_of(who), slices)
-        rows = []
-        for status in self.kind.listing():
-            await hearing.prepare()
-            try:
-                rows.append(_row(await hearing.case(status)))
-            except SynosError:
-                continue  # removed since it was listed
-            await slices.pause()
-        number, size = self.kind.columns
-        header = (number, "key", "uid", size, "idle", "verdict", "evidence")
-        return Snapshot(await table(header, rows, slices))
+async def _verdicts(kernel: Kernel, kind: Kind, who: Who, slices: Slices) -> str:
+    hearing = Hearing(kernel, kind, _rights_of(who), slices)
+    rows = []
+    for status in kind.listing():
+        await hearing.prepare()
+        try:
+            rows.append(_row(await hearing.case(status)))
+        except SynosError:
+            continue  # removed since it was listed
+        await slices.pause()
+    number, size = kind.columns
+    return await table((number, "key", "uid", size, "idle", "verdict", "evidence"), rows, slices)
 
 
 def _rights_of(who: Who) -> Credentials:

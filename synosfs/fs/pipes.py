@@ -12,11 +12,11 @@ from errno import EINVAL, ENOENT
 from functools import partial
 
 from synosfs.errors import SynosError
+from synosfs.fs import removed
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.descriptors import DescriptorLink
 from synosfs.fs.node import FOREVER, Attributes, Node, Who, no_such
 from synosfs.fs.posix import change_attributes
-from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import call_as
 from synosfs.fs.sysv import USED, used
 from synosfs.ipc import pipe
@@ -176,4 +176,4 @@ def directory(kernel: Kernel) -> Pipes:
                 )
 
     ctl = CtlFile(kernel, _HEADER, rows, _COMMANDS)
-    return Pipes(kernel, {"ctl": ctl, "removed": RemovedFile(kernel, "pipes")})
+    return Pipes(kernel, {"ctl": ctl, "removed": removed.file(kernel, "pipes")})

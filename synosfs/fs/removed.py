@@ -1,13 +1,12 @@
 """``removed`` in ``msgq/``, ``sem/``, ``shm/`` and ``pipes/``: what is gone, whose it was, why, and by whom."""
 
-import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from synosfs.errors import printable
-from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, writes
-from synosfs.fs.tables import table
+from synosfs.fs.node import Who
+from synosfs.fs.shown import ShownFile
+from synosfs.fs.tables import Row, table
 from synosfs.host import procfs
 from synosfs.ipc.things import Thing
 from synosfs.kernel import Kernel
@@ -17,39 +16,30 @@ from synosfs.syscall_gate.text import word
 _HEADER = ("time", "object", "key", "owner", "pid", "uid", "program", "why")
 
 
-@dataclass(frozen=True)
-class RemovedFile(Node):
+def file(kernel: Kernel, directory: str) -> ShownFile:
     """A table, the latest first. Where /proc hides the processes of others, what they removed of others' too."""
 
-    kernel: Kernel
-    directory: str
+    async def shown(who: Who, slices: Slices) -> str:
+        return await table(_HEADER, _rows(kernel, directory, who), slices)
 
-    entry_timeout = FOREVER
+    return ShownFile(kernel, shown)
 
-    def attributes(self, who: Who) -> Attributes:
-        return Attributes(stat.S_IFREG | 0o444)
 
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
-        if writes(flags):
-            return await super().open(flags, who, inode)
-        slices = Slices(self.kernel.accounts.of(who.uid).line)
-        return Snapshot(await table(_HEADER, self._rows(who), slices))
-
-    def _rows(self, who: Who) -> Iterable[tuple[object, ...]]:
-        hides = procfs.hides_processes() and who.uid != 0
-        for removal in self.kernel.ipc.removals.of(self.directory):
-            if hides and who.uid not in (removal.uid, removal.owner):
-                continue
-            yield (
-                time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(removal.at)),
-                word(str(Thing(removal.kind, removal.name))),
-                f"{removal.key:#x}" if removal.key else "-",
-                _number(removal.owner),
-                removal.pid or "-",
-                _number(removal.uid),
-                word(printable(removal.program)) if removal.program else "-",
-                removal.why,
-            )
+def _rows(kernel: Kernel, directory: str, who: Who) -> Iterable[Row]:
+    hides = procfs.hides_processes() and who.uid != 0
+    for removal in kernel.ipc.removals.of(directory):
+        if hides and who.uid not in (removal.uid, removal.owner):
+            continue
+        yield (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(removal.at)),
+            word(str(Thing(removal.kind, removal.name))),
+            f"{removal.key:#x}" if removal.key else "-",
+            _number(removal.owner),
+            removal.pid or "-",
+            _number(removal.uid),
+            word(printable(removal.program)) if removal.program else "-",
+            removal.why,
+        )
 
 
 def _number(uid: int) -> object:

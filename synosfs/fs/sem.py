@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from errno import EINVAL
 
 from synosfs.errors import SynosError
-from synosfs.fs import orphans, posix_sem, sysv, uses
+from synosfs.fs import orphans, posix_sem, removed, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.lines import LineHandle
 from synosfs.fs.node import Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
-from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
@@ -198,10 +197,10 @@ def directory(kernel: Kernel) -> Directory:
     return Directory(
         {
             "ctl": CtlFile(kernel, _HEADER, lambda _who: sysv.rows(kernel, _HEADER, SETS, status), commands),
-            "orphans": orphans.OrphansFile(kernel, uses.SETS),
+            "orphans": orphans.file(kernel, uses.SETS),
             "sysv": sysv.ById(kernel, SETS),
             "key": sysv.ByKey(kernel, SETS),
             "posix": posix_sem.directory(kernel),
-            "removed": RemovedFile(kernel, "sem"),
+            "removed": removed.file(kernel, "sem"),
         }
     )

@@ -20,11 +20,10 @@ from errno import EIDRM, EINVAL, ENOENT, ENOSPC
 from functools import partial
 
 from synosfs.errors import SynosError, WouldBlock
-from synosfs.fs import orphans, sysv, uses
+from synosfs.fs import orphans, removed, sysv, uses
 from synosfs.fs.ctl import CtlFile
 from synosfs.fs.memory import apart, copied
 from synosfs.fs.node import FOREVER, Attributes, Directory, Handle, Node, Who, credentials_of, no_such, writes
-from synosfs.fs.removed import RemovedFile
 from synosfs.fs.session import open_caller
 from synosfs.host import abi, rights
 from synosfs.host.credentials import Credentials
@@ -393,9 +392,9 @@ def directory(kernel: Kernel) -> Directory:
     return Directory(
         {
             "ctl": CtlFile(kernel, _HEADER, lambda _who: _rows(kernel), commands),
-            "orphans": orphans.OrphansFile(kernel, uses.SEGMENTS),
+            "orphans": orphans.file(kernel, uses.SEGMENTS),
             "posix": Link("/dev/shm"),
-            "removed": RemovedFile(kernel, "shm"),
+            "removed": removed.file(kernel, "shm"),
             "sysv": sysv.ById(kernel, _SEGMENTS),
             "key": SegmentsByKey(kernel, _SEGMENTS, NewSegments()),
         }

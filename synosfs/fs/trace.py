@@ -14,13 +14,15 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from errno import EACCES, EAGAIN, EINVAL
+from errno import EAGAIN, EINVAL
+from functools import partial
 
 import trio
 
 from synosfs.errors import SynosError
 from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, credentials_of, reads, writes
 from synosfs.fs.session import open_caller
+from synosfs.fs.shown import ShownFile
 from synosfs.fs.sight import Sight
 from synosfs.host import rights
 from synosfs.ipc.change import Change
@@ -83,10 +85,9 @@ async def latest(kernel: Kernel, who: Who) -> bytes:
     return b"".join(lines)
 
 
-async def script(kernel: Kernel, who: Who) -> bytes:
+async def script(kernel: Kernel, who: Who, slices: Slices) -> bytes:
     """The calls in the ring that ``who`` may see all of, to be made again."""
     sight = Sight(kernel, who.pid, credentials_of(who))
-    slices = Slices(kernel.accounts.of(who.uid).line)
     _, entries = kernel.trace.since(0)
     made = Script()
     lines = [HEAD]
@@ -98,22 +99,10 @@ async def script(kernel: Kernel, who: Who) -> bytes:
     return "".join(lines).encode("utf-8", "backslashreplace")
 
 
-@dataclass(frozen=True)
-class ScriptFile(Node):
+def script_file(kernel: Kernel) -> ShownFile:
     """``trace.replay``."""
-
-    kernel: Kernel
-
-    entry_timeout = FOREVER
-    attr_timeout = FOREVER
-
-    def attributes(self, who: Who) -> Attributes:
-        return Attributes(stat.S_IFREG | 0o444)
-
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
-        if writes(flags):
-            raise SynosError(EACCES, "trace.replay is for reading; python -m synosfs.replay makes the calls again")
-        return Snapshot(await script(self.kernel, who))
+    refusal = "trace.replay is for reading; python -m synosfs.replay makes the calls again"
+    return ShownFile(kernel, partial(script, kernel), refusal)
 
 
 def line(entry: Entry, sight: Sight, wanted: Filter) -> bytes:

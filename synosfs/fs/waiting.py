@@ -4,16 +4,14 @@ Everybody sees that a process waits; in which call, for what and behind whom, on
 made by a look when it is opened (``waiters``), and looking changes nothing.
 """
 
-import stat
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
-from errno import EACCES
 
-from synosfs.errors import SynosError, printable
+from synosfs.errors import printable
 from synosfs.fs.advice import Advice
 from synosfs.fs.looker import Looker
-from synosfs.fs.node import FOREVER, Attributes, Handle, Node, Snapshot, Who, writes
+from synosfs.fs.node import Node, Who
+from synosfs.fs.shown import ShownFile
 from synosfs.fs.tables import Row, table
 from synosfs.fs.waiters import Look, Waiter, Waiters
 from synosfs.kernel import Kernel
@@ -26,35 +24,17 @@ _HEADER = ("pid", "tid", "program", "state", "since", "object", "behind", "call"
 Render = Callable[[Look, Looker, Slices], Awaitable[str]]
 
 
-@dataclass(frozen=True)
-class WaitingFile(Node):
-    """A text about a look."""
-
-    kernel: Kernel
-    waiters: Waiters
-    render: Render
-
-    entry_timeout = FOREVER
-    attr_timeout = FOREVER
-
-    def attributes(self, who: Who) -> Attributes:
-        return Attributes(stat.S_IFREG | 0o444)
-
-    async def open(self, flags: int, who: Who, inode: int) -> Handle:
-        if writes(flags):
-            raise SynosError(EACCES, "this file is for reading")
-        looker = Looker(self.kernel, who)
-        slices = Slices(self.kernel.accounts.of(who.uid).line)
-        return Snapshot(await self.render(await self.waiters.look(), looker, slices))
-
-
 def files(kernel: Kernel, waiters: Waiters) -> dict[str, Node]:
     """Those at the top of the mount."""
-    return {
-        "waiting": WaitingFile(kernel, waiters, _table),
-        "waiting.dot": WaitingFile(kernel, waiters, _graph),
-        "advice": WaitingFile(kernel, waiters, Advice(kernel).text),
-    }
+
+    def file(render: Render) -> ShownFile:
+        async def shown(who: Who, slices: Slices) -> str:
+            looker = Looker(kernel, who)
+            return await render(await waiters.look(), looker, slices)
+
+        return ShownFile(kernel, shown)
+
+    return {"waiting": file(_table), "waiting.dot": file(_graph), "advice": file(Advice(kernel).text)}
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------------

@@ -191,5 +191,8 @@ def open_by_name(pid: int) -> list[str]:
 
 
 def children_of(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task")
-    return [int(child) for task in path.iterdir() for child in (task / "children").read_text().split()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that has ended; what it made is another's by then
+            found += map(int, (task / "children").read_text().split())
+    return found
