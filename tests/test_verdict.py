@@ -19,6 +19,8 @@ CASES = {
                       "sent to last by pid 12, dead; never received from; nobody waits"),
     "its name is remembered": (Evidence((DEAD._replace(program="perl"),), waiting=0), Verdict.ORPHAN,
                                "sent to last by pid 12 (perl), dead; nobody waits"),
+    "it calls itself anything": (Evidence((DEAD._replace(program="a)\nb"),), waiting=0), Verdict.ORPHAN,
+                                 r"sent to last by pid 12 (a)\nb), dead; nobody waits"),
     "the pid is another's": (Evidence((ANOTHER,), waiting=0), Verdict.ORPHAN,
                              "sent to last by pid 12 (perl), dead: pid 12 (cron) started later; nobody waits"),
     "one is dead and one alive": (Evidence((DEAD, ALIVE), waiting=0), Verdict.IN_USE, ", alive since"),

@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
-from synosfs.errors import SynosError, printable
+from synosfs.errors import SynosError
 from synosfs.fs.looker import Looker
 from synosfs.fs.waiters import Look, Waiter
 from synosfs.host import rights
 from synosfs.ipc import sysv_msg, sysv_sem
 from synosfs.ipc.sysv_msg import QueueStatus
 from synosfs.ipc.sysv_sem import SemaphoreSet, SetStatus
+from synosfs.ipc.verdict import named
 from synosfs.kernel import Kernel
 from synosfs.process.blocked_calls import Object
 from synosfs.process.waits import Deadlock, Holders
@@ -116,7 +117,7 @@ _HOLD = {True: "that is with", False: "that was last with"}
 
 
 def _named(waiter: Waiter) -> str:
-    return f"pid {waiter.pid} ({printable(waiter.program)})"
+    return named(waiter.pid, waiter.program)
 
 
 def _way_out(waiters: list[Waiter]) -> str:
@@ -147,10 +148,9 @@ def _dead(look: Look, looker: Looker) -> Iterator[str]:
         if waiters:
             who = ", ".join(_named(waiter) for waiter in waiters[:_MOST_NAMED])
             more = f" and {len(waiters) - _MOST_NAMED} more" if len(waiters) > _MOST_NAMED else ""
-            last = f"pid {pid} ({printable(program)})" if program else f"pid {pid}"
             yield (
-                f"dead holder (probable): {last} operated on {thing} last and has ended without SEM_UNDO;"
-                f" for it waits {who}{more}\n"
+                f"dead holder (probable): {named(pid, program)} operated on {thing} last and has ended without"
+                f" SEM_UNDO; for it waits {who}{more}\n"
                 f"  the way out, if it had taken it: echo {thing.num}:+1:0 > sem/sysv/{thing.name}\n"
             )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from synosfs.errors import SynosError, errno_name, printable
+from synosfs.errors import SynosError, errno_name
 from synosfs.fs.ctl import Work
 from synosfs.fs.hearing import Case, Hearing
 from synosfs.fs.node import Who, credentials_of
@@ -64,8 +64,8 @@ def _rights_of(who: Who) -> Credentials:
 
 def _row(case: Case) -> tuple[object, ...]:
     status, account, judgement, idle = case
-    words = printable(judgement.words)
-    return account.number, f"{status.key:#x}", status.uid, account.size, idle, judgement.verdict.value, words
+    verdict, words = judgement
+    return account.number, f"{status.key:#x}", status.uid, account.size, idle, verdict.value, words
 
 
 # --- reap ------------------------------------------------------------------------------------------------------------

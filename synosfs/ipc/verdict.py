@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
+from synosfs.errors import printable
+
 
 class Verdict(Enum):
     """Whether an object may go, by the words that users read. ``OWNED``: it goes with its owners, and not before."""
@@ -185,8 +187,8 @@ def _user(witness: Witness, became: Fate) -> str:
 
 
 def named(pid: int, program: str) -> str:
-    """A process in words."""
-    return f"pid {pid} ({program})" if program else f"pid {pid}"
+    """A process in words, for people: a program may call itself anything."""
+    return f"pid {pid} ({printable(program)})" if program else f"pid {pid}"
 
 
 def _times(number: int) -> str:
