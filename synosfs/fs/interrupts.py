@@ -43,6 +43,9 @@ SESSION_BITS = 24
 #: So long the host is given to tell which files threads are in, in seconds.
 _PATIENCE_S = 0.1
 
+#: So many threads may keep it from that at a time; then nobody is looked for among strangers.
+_MOST_UNANSWERED = 64
+
 #: Look this often without a notice, in seconds.
 _SLOW_LOOK = 2.0
 
@@ -88,7 +91,7 @@ class InterruptWatch:
         """``device`` tells the mount's device number."""
         self._parking = parking
         self._device = device
-        self._in_use = Questions(in_use_blocking, _PATIENCE_S)
+        self._in_use = Questions(in_use_blocking, _PATIENCE_S, _MOST_UNANSWERED)
         self._noticed = trio.Event()
         #: Calls whose waiter was seen to wait for them.
         self._seen: set[Parked] = set()

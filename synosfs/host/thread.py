@@ -230,13 +230,13 @@ class Questions(Generic[T]):
     answers wait for locks that a process can hold for as long as it likes. Used from the trio thread only.
     """
 
-    #: So many may be unanswered at a time, each of which keeps a thread; then nothing more is asked.
-    _MOST_UNANSWERED = 64
-
-    def __init__(self, ask: Callable[[int], T], patience_s: float) -> None:
-        """``ask`` is of a thread's id, and raises nothing. All that is asked at once may take so long."""
+    def __init__(self, ask: Callable[[int], T], patience_s: float, most_unanswered: int) -> None:
+        """``ask`` is of a thread's id, and raises nothing. An answer that has not come after so long, with those before
+        it, is let be. While so many are outstanding, each of which keeps a thread, nothing more is asked.
+        """
         self._ask = ask
         self._patience_s = patience_s
+        self._most_unanswered = most_unanswered
         self._unanswered: set[int] = set()
 
     async def answers(self, about: Iterable[int]) -> dict[int, T]:
@@ -245,7 +245,7 @@ class Questions(Generic[T]):
         """
         found: dict[int, T] = {}
         left = [tid for tid in about if tid not in self._unanswered]
-        while left and len(self._unanswered) < self._MOST_UNANSWERED:
+        while left and len(self._unanswered) < self._most_unanswered:
             asking = _Asking(self._ask, left, self._unanswered)
             try:
                 start_thread(asking.run)
@@ -289,6 +289,6 @@ class _Asking(Generic[T]):
         return answers
 
     def _end(self) -> None:
-        if not self.ended.is_set():
-            self.ended.set()
+        self.ended.set()
+        if self._stopped:
             self._unanswered.difference_update(self._about[len(self._answers) :][:1])

@@ -3,8 +3,8 @@
 ``Witnesses`` lives as long as the mount: it remembers the programs of processes that it has seen, by pid and start, and
 how the host's clock has been set meanwhile. A ``Look`` is one look at many objects, and asks for each pid once.
 
-The walk over all processes is made in the main thread, in slices, by what takes no lock (``procfs.wait_channel``); only
-those that may sleep in a queue are asked what they sleep in, in a thread, which has a second to say.
+The walk over all processes is made in the main thread, in slices. Of those that may sleep in a queue the host is asked
+in which, in a thread (``host.thread.Questions``): one that does not let it answer within a second leaves a doubt.
 """
 
 import time
@@ -14,11 +14,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-import trio
-
 from synosfs.host import procfs
 from synosfs.host.arch import CALLS
-from synosfs.host.thread import run_apart
+from synosfs.host.thread import Questions
 from synosfs.ipc.verdict import Found, Use, Witness, started_later
 from synosfs.slices import Slices
 
@@ -52,7 +50,7 @@ class Witnesses:
         self.see_all = procfs.sees_all()
         self._programs: dict[int, tuple[float, str]] = {}
         self._least_offset = _clock_offset()
-        self._asked: trio.Event | None = None
+        self._waiting = Questions(_waiting_blocking, _PATIENCE_S, most_unanswered=1)
 
     def look(self, *, names: bool) -> "Look":
         """A look at the processes as they are now; without ``names`` it tells neither programs nor starts."""
@@ -77,8 +75,11 @@ class Witnesses:
 
     async def waiters(self, slices: Slices) -> Waiters:
         """Who sleeps in msgsnd or msgrcv, of all processes."""
-        maybe = await self.threads_in(_MAYBE_WAITING, slices)
-        return await self._asked_for(maybe) if maybe else Waiters(Counter(), frozenset(), False)
+        maybe = [tid for _, tid in await self.threads_in(_MAYBE_WAITING, slices)]
+        told = await self._waiting.answers(maybe)
+        queues = Counter(each.queue for each in told.values() if each.queue is not None)
+        unseen = frozenset(each.unseen for each in told.values() if each.unseen is not None)
+        return Waiters(queues, unseen, len(told) < len(maybe))
 
     async def threads_in(self, channels: tuple[str, ...], slices: Slices) -> list[tuple[int, int]]:
         """Walk over all processes: the threads (pid, tid) that may sleep in a kernel function with one of these words
@@ -95,16 +96,6 @@ class Witnesses:
                         maybe.append((pid, tid))
                     await slices.pause()
         return maybe
-
-    async def _asked_for(self, maybe: list[tuple[int, int]]) -> Waiters:
-        if self._asked is not None and not self._asked.is_set():
-            return Waiters(Counter(), frozenset(), True)  # somebody keeps the one asked before from answering
-        queues: Counter[int] = Counter()
-        unseen: set[int] = set()
-        self._asked = run_apart(lambda: _ask_blocking(maybe, queues, unseen))
-        with trio.move_on_after(_PATIENCE_S):
-            await self._asked.wait()
-        return Waiters(queues.copy(), frozenset(unseen), not self._asked.is_set())
 
 
 class Look:
@@ -133,36 +124,35 @@ class Look:
         """Who has the pid. It may be a thread's: the host names the thread that slept (ipc/msg.c, pipelined_send)."""
         try:
             stat = procfs.stat(pid)
-            if (
-                stat.state in "ZX" and len([*islice(procfs.threads(pid), 2)]) < 2
-            ):  # its first thread may end before others
-                return None
+            if stat.state in "ZX" and len([*islice(procfs.threads(pid), 2)]) < 2:
+                return None  # a first thread may end before others
         except ProcessLookupError:
             return Found("", 0.0) if procfs.hides_processes() and procfs.is_there(pid) else None
         self._witnesses.remember(pid, stat.start_time, stat.command)
         return Found(stat.command, self._witnesses.started(stat.start_time))
 
 
-def _ask_blocking(threads: list[tuple[int, int]], queues: "Counter[int]", unseen: set[int]) -> None:
-    """Count who waits in which queue of the daemon's IPC namespace, and note whose processes may not be looked at."""
-    here = procfs.ipc_namespace_blocking("self")
-    for pid, tid in threads:
-        try:
-            call = procfs.current_call_blocking(tid)
-            if call and call[0] in _WAITING_CALLS:
-                if procfs.ipc_namespace_blocking(tid) == here:
-                    queues[call[1]] += 1
-            elif call and "msg" in procfs.wait_channel(tid):  # by a number of another ABI
-                unseen.add(procfs.owner(pid))
-        except PermissionError:
-            _note_owner(pid, unseen)
-        except OSError:
-            pass  # it has ended
+class _Waiting(NamedTuple):
+    """The queue that a thread waits in, if it does; the user of one that may not be looked at."""
+
+    queue: int | None = None
+    unseen: int | None = None
 
 
-def _note_owner(pid: int, unseen: set[int]) -> None:
-    with suppress(OSError):  # it has ended
-        unseen.add(procfs.owner(pid))
+def _waiting_blocking(tid: int) -> _Waiting:
+    try:
+        call = procfs.current_call_blocking(tid)
+        if call and call[0] in _WAITING_CALLS:
+            is_here = procfs.ipc_namespace_blocking(tid) == procfs.ipc_namespace_blocking("self")
+            return _Waiting(queue=call[1]) if is_here else _Waiting()
+        if call and "msg" in procfs.wait_channel(tid):  # by a number of another ABI
+            return _Waiting(unseen=procfs.owner(tid))
+    except PermissionError:
+        with suppress(OSError):  # it has ended
+            return _Waiting(unseen=procfs.owner(tid))
+    except OSError:
+        pass  # it has ended
+    return _Waiting()
 
 
 def _clock_offset() -> float:
