@@ -75,9 +75,9 @@ class Kernel:
     async def recover(self) -> None:
         """Take up what a killed daemon left: owners that are alive own on, and what has none any more goes."""
         ownership, left = self.ipc.ownership, []
-        unfinished = [made for made, _, _ in ownership.unfinished()]
+        unfinished = ownership.take_up_unfinished()
         if unfinished:
-            log.warning("%d objects were being made when the daemon before this one ended", len(unfinished))
+            log.warning("%d objects were being made when the daemon before this one ended", unfinished)
         for owner in self.ipc.journal.owners():
             thing, lent = Thing(owner.kind, owner.name), Credentials(owner.uid, owner.gid, (), owner.capabilities)
             lent = rights.OWN if lent._replace(groups=rights.OWN.groups) == rights.OWN else lent
@@ -86,11 +86,7 @@ class Kernel:
                 ownership.restore(process, lent, thing, owner.mark)
             else:
                 left.append(Left(thing, owner.mark, lent, owner.pid, owner.start_time))
-        gone = [one for one in left if not ownership.owners(*one.thing)]
-        for one in left:
-            if one not in gone:
-                self.ipc.journal.disowned(*one.thing, one.pid, one.start_time)
-        await self._remove(gone)
+        await self._remove(left)
 
     def _owner_ended(self, process: Process) -> Iterable[None]:
         if self.ipc.ownership.of(process):
@@ -103,26 +99,27 @@ class Kernel:
         slices = Slices(Line())
         for one in left:
             await slices.pause()
-            if self.ipc.ownership.owners(*one.thing):
-                continue  # somebody has come to own it meanwhile
-            kind = self.ipc.things.kinds[one.thing.kind]
-            try:
-                seen = self.ipc.things.look(one.thing)
-                if seen.mark == one.mark:
-                    remove = partial(kind.remove, one.thing.name, one.rights)
-                    self.ipc.removals.expected.add(one.thing)
-                    if kind.may_sleep:
-                        await self.parking.watch(one.rights, remove)
-                    else:
-                        with rights.acting_as(one.rights):
-                            remove()
-                    self.ipc.left(one.thing, seen, one.pid, one.rights.uid, one.program)
-            except SynosError as error:
-                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EIDRM):  # it has gone by itself
-                    log.warning("%s stays, though its last owner (pid %d) has ended: %s", one.thing, one.pid, error)
-            finally:
-                self.ipc.removals.expected.discard(one.thing)
-            self.ipc.journal.gone(*one.thing)
+            if not self.ipc.ownership.owners(*one.thing):  # nobody else has come to own it
+                await self._remove_one(one)
+            self.ipc.journal.disowned(*one.thing, one.pid, one.start_time)
+
+    async def _remove_one(self, one: Left) -> None:
+        kind = self.ipc.things.kinds[one.thing.kind]
+        remove = partial(kind.remove, one.thing.name, one.rights)
+        try:
+            seen = self.ipc.things.look(one.thing)
+            if seen.mark != one.mark:
+                return  # another has the name by now
+            with self.ipc.removals.expecting(one.thing):
+                if kind.may_sleep:
+                    await self.parking.watch(one.rights, remove)
+                else:
+                    with rights.acting_as(one.rights):
+                        remove()
+                self.ipc.left(one.thing, seen, one.pid, one.rights.uid, one.program)
+        except SynosError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EIDRM):  # it has gone by itself
+                log.warning("%s stays, though its last owner (pid %d) has ended: %s", one.thing, one.pid, error)
 
     def caller(self, tid: int, uid: int, gid: int, origin: Origin) -> Caller:
         """The thread that opens a file to take part, with the rights that it has now. ESRCH when it is gone."""

@@ -20,7 +20,7 @@ from synosfs.fs.session import call_as
 from synosfs.host.abi import IPC_PRIVATE, IPC_RMID, IPC_SET
 from synosfs.host.credentials import CAP_DAC_OVERRIDE
 from synosfs.ipc.change import Change
-from synosfs.ipc.sysv import Listed, listing
+from synosfs.ipc.sysv import Listed, key_in, listing
 from synosfs.ipc.usage import Usage
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.record import Octal, Request
@@ -153,10 +153,10 @@ def split_selection(name: str) -> tuple[str, str | None]:
 
 def key_named(name: str) -> int:
     """A key as it stands in a name: hexadecimal after 0x; as the signed number that the host takes."""
-    if not re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", name):
+    key = key_in(name)
+    if key is None:
         raise SynosError(ENOENT, f"a key is named 0x and up to 8 hexadecimal digits, not {name}")
-    key = int(name, 16)
-    return key - (1 << 32) if key >> 31 else key
+    return key
 
 
 class Seen(Flag):

@@ -156,7 +156,7 @@ class Waiters:
             await slices.pause()
             process = parked.caller.process
             try:
-                program, state = procfs.stat(process.pid).command, procfs.state(parked.caller.tid)
+                program, state = procfs.command(process.pid), procfs.state(parked.caller.tid)
             except ProcessLookupError:
                 continue  # it is being told so
             stranger = Stranger(self._kernel.processes, process.pid, process.start_time)

@@ -69,6 +69,11 @@ def _stat(tid: int) -> Stat:
 _PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000
 
 
+def command(tid: int) -> str:
+    """What a thread calls itself, which is the program that runs in it as long as it says nothing else."""
+    return text(tid, "comm").rstrip(b"\n").decode("utf-8", "replace")
+
+
 def state(tid: int) -> str:
     """The state alone, one letter: R, S, D, Z, ..."""
     return field(text(tid, "status"), b"State")[:1].decode()

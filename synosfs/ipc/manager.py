@@ -125,7 +125,7 @@ class IPCManager:
         """``actor`` has removed it; ``seen`` is what it was."""
         self.ownership.gone(thing)
         try:
-            program = procfs.stat(actor.pid).command
+            program = procfs.command(actor.pid)
         except ProcessLookupError:
             program = ""
         self.removals.add(thing, seen, why, actor.pid, uid, program)

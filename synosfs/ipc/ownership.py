@@ -175,8 +175,11 @@ class Ownership:
         """An owner of before the daemon's death is alive."""
         self._add(process, rights, thing, mark)
 
-    def unfinished(self) -> Iterator[tuple[Intent, Thing, str]]:
-        """What a killed daemon had begun to make, and made; its intents are over with this."""
+    def take_up_unfinished(self) -> int:
+        """Note in the journal who owns what a killed daemon had begun to make, and made: how many there were. Its
+        intents are over with this.
+        """
+        found = 0
         known = {Thing(owner.kind, owner.name) for owner in self.journal.owners()}
         for number, intent in self.journal.intents():
             try:
@@ -187,8 +190,9 @@ class Ownership:
             else:
                 if seen.mark != intent.before and intent.uid in seen.removers:
                     self.journal.owned(Owner(*thing, seen.mark, *intent[4:]), number)
-                    yield intent, thing, seen.mark
+                    found += 1
             self.journal.given_up(number)
+        return found
 
     def _made_for(self, intent: Intent, known: set[Thing]) -> Thing:
         if not isinstance(intent.name, int):

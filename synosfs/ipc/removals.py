@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 from synosfs.ipc.journal import Journal, Removal
@@ -36,6 +37,15 @@ class Removals:
         self.told: list[Callable[[Removal], None]] = []
         for removal in journal.removals():
             self._keep(removal)
+
+    @contextmanager
+    def expecting(self, thing: Thing) -> Iterator[None]:
+        """It is being removed for the length of the body."""
+        self.expected.add(thing)
+        try:
+            yield
+        finally:
+            self.expected.discard(thing)
 
     def of(self, directory: str) -> Iterator[Removal]:
         """Those of ``msgq``, ``sem``, ``shm`` or ``pipes``, the latest first."""

@@ -1,5 +1,6 @@
 """What the System V families have in common on the host: keys, ids, ownership, and slots in the kernel's tables."""
 
+import re
 from collections.abc import Callable, Iterator
 from errno import EIDRM, EINVAL, ENOENT
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -96,6 +97,16 @@ class Limits(NamedTuple):
 
     highest: int
     values: dict[str, int]
+
+
+def key_in(name: str) -> int | None:
+    """A key as it stands in a name, 0x and up to 8 hexadecimal digits, as the signed number that the host takes; None
+    where there is none.
+    """
+    if not re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", name):
+        return None
+    key = int(name, 16)
+    return key - (1 << 32) if key >> 31 else key
 
 
 def refuse_private(key: int) -> None:

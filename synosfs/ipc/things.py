@@ -19,7 +19,7 @@ from synosfs.host.credentials import Credentials
 from synosfs.ipc import mqueue_fs, posix_mq, posix_sem, posix_shm, sysv_msg, sysv_sem, sysv_shm
 from synosfs.ipc.fifo import FifoRegistry
 from synosfs.ipc.journal import Intent
-from synosfs.ipc.sysv import Perm
+from synosfs.ipc.sysv import Perm, key_in
 
 
 class Seen(NamedTuple):
@@ -120,9 +120,8 @@ class Things:
         way, _, name = rest.rpartition("/")
         if family and way in ("", "sysv") and re.fullmatch(r"[0-9]{1,10}", name):
             return Thing(family, int(name))
-        if family and way in ("", "key") and re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", name):
-            key = int(name, 16)
-            return self.find(family, key - (1 << 32) if key >> 31 else key)
+        if family and way in ("", "key") and (key := key_in(name)) is not None:
+            return self.find(family, key)
         if family and way == "posix" and name:
             return Thing(posix, name)
         raise SynosError(
