@@ -2,8 +2,7 @@
 
 The straight path: find the row, bind the arguments, call the handler with the caller's rights, make a reply. A handler
 answers at once, or says how it wants to wait; only then is anything awaited, and the call is parked. Whatever comes out
-of a handler becomes a reply, and every call that has ended, however it did, passes ``_complete``: statistics, the books
-and those who look on hang there and nowhere else.
+of a handler becomes a reply, and every call that has ended passes by ``completion``.
 
 Calls in steps that follow each other (``Row.in_steps``) are parked and made in one go: each would cost two threads'
 waking, some 100 us, a third of what a splice of a megabyte takes.
@@ -23,17 +22,15 @@ from synosfs.errors import SynosError, WouldBlock, excerpt
 from synosfs.host import rights
 from synosfs.ipc.manager import IPCManager
 from synosfs.process.descriptors import Description
-from synosfs.process.figures import PIECE
 from synosfs.slices import Slice
 from synosfs.syscall_gate import table
 from synosfs.syscall_gate.caller import Caller
-from synosfs.syscall_gate.calls import Call, calls, used_by
-from synosfs.syscall_gate.observers import Completed, Observers
+from synosfs.syscall_gate.calls import Call, calls
+from synosfs.syscall_gate.completion import UNKNOWN, Completion
 from synosfs.syscall_gate.parking import Parking
 from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.spec import Row
 from synosfs.syscall_gate.statistics import SyscallStatistics
-from synosfs.syscall_gate.trace import KEPT, Trace, cut_reply, cut_values
 from synosfs.syscall_gate.waiting import Blocking, InSteps, OnAvatar, Sleep, Until, WhenReady
 
 log = logging.getLogger(__name__)
@@ -47,9 +44,6 @@ _ENOUGH = Reply(-1, errno=ENOBUFS, message="not run: the replies to this write h
 
 #: So many calls are made in one go at most: the main thread asks for them, and takes their ends, in a row.
 _LONGEST_RUN = 32
-
-#: The name under which calls are counted that there are none of.
-_UNKNOWN = "unknown"
 
 _perf = time.perf_counter_ns
 _cpu = time.thread_time_ns
@@ -119,10 +113,9 @@ class SyscallDispatcher:
 
     def __init__(self, parking: Parking, statistics: SyscallStatistics, books: IPCManager) -> None:
         self.parking = parking
-        self.statistics = statistics
-        self.observers = Observers()
-        self._watching = self.observers.watching
-        self.trace = Trace()
+        completion = Completion(statistics, books)
+        self.observers, self.trace = completion.observers, completion.trace
+        self._complete = completion.ended
         self._books = books
         self._calls: dict[str | int, Call] = {}
         for call in calls(books.usages):
@@ -130,7 +123,7 @@ class SyscallDispatcher:
             self._calls[call.name] = call
             if call.row.number is not None:
                 self._calls[call.row.number] = call
-        statistics.add(_UNKNOWN)
+        statistics.add(UNKNOWN)
 
     def turn(self, caller: Caller) -> Turn:
         """What the requests of one write are to share; see ``run_all``."""
@@ -318,82 +311,6 @@ class SyscallDispatcher:
             reply = _failed(error)
         self._complete(call, caller, values, reply, began_ns, ran_ns, _perf() - parked_at, about, tid)
         self._books.acting.pop(tid, None)
-        return reply
-
-    def _complete(
-        self,
-        call: Call | None,
-        caller: Caller,
-        values: Sequence[Any],
-        reply: Reply,
-        began_ns: int,
-        ran_ns: int,
-        parked_ns: int | None = None,
-        about: Description | None = None,
-        tid: int = 0,
-    ) -> Reply:
-        """The one point of completion: every call that has ended comes by, once. ``about`` is the open thing that it
-        was about, if it named a descriptor; ``tid`` the host thread that slept for it.
-        """
-        process, moved, of = caller.process, 0, ""
-        given, got = values, reply  # as much of them as the trace keeps
-        name = _UNKNOWN if call is None else call.name
-        tally = process.tallies.get(name)
-        if tally is None:
-            tally = self.statistics.tally(process, name)
-        if reply.errno:
-            tally.errnos[reply.errno] = tally.errnos.get(reply.errno, 0) + 1
-            given = cut_values(values)
-        elif call is not None:
-            if reply.data is not None:
-                moved = len(reply.data)
-            elif call.data_at >= 0:
-                moved = len(values[call.data_at])
-            elif call.moves_ret:
-                moved = reply.ret
-            if moved:
-                tally.bytes += moved
-            if call.effect is not None:
-                call.effect(self._books, process, tid, values, reply)
-            if call.lists or moved > KEPT:
-                given, got = cut_values(values), cut_reply(reply)
-            elif reply.results:
-                for result in reply.results.values():
-                    if type(result) is not int:
-                        got = cut_reply(reply)
-                        break
-        used = None
-        if about is not None:
-            of = about.ipc_id or about.path
-            if about.is_ipc:
-                tally.ipc += 1
-                used = about.usage
-        elif call is not None and call.kind is not None and values:
-            used = call.usages.get(values[call.used_at]) or used_by(call, caller, values, reply)
-        if used is not None:
-            used.calls += 1
-            used.bytes += moved
-            used.running_ns += ran_ns
-            if parked_ns is not None:
-                used.waits += 1
-                used.parked_ns += parked_ns
-            if reply.errno:
-                used.errors += 1
-        if parked_ns is not None:
-            tally.parked.append(parked_ns)
-        running = tally.running
-        running.append(ran_ns)
-        if len(running) >= PIECE:
-            tally.fold()
-        trace = self.trace  # ``Trace.ended``, without the call
-        place = trace.next
-        trace.entries[place & trace.mask] = (began_ns, caller.identity, call, given, got, ran_ns, parked_ns, of)
-        trace.next = place + 1
-        if trace.wake is not None:
-            trace.tell()
-        if self._watching:
-            row = None if call is None else call.row
-            self.observers.notify(Completed(row, caller, values, reply, ran_ns, parked_ns, moved))
         return reply
 
 
