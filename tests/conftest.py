@@ -11,17 +11,22 @@ import signal
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import compress
 from pathlib import Path
 
 import pytest
 from doors import DispatcherDoor, Door, MountDoor, NativeDoor
+from here import caller_here
 from hypothesis import HealthCheck, settings
 from mounts import Mount, mounted
 from native_msg import CONSTANTS, msgctl
 from native_sem import semctl
 from native_shm import shmctl
+
+from synosfs.host.thread import install_interrupt_handler
+from synosfs.kernel import Kernel
+from synosfs.syscall_gate.record import Reply, Request
 
 # The machines that run this are shared and slow at times: an example that takes long is no failure.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -221,6 +226,34 @@ def native(nothing_left: None) -> Iterator[Door]:
     door = NativeDoor()
     yield door
     door.close()
+
+
+@pytest.fixture
+def gate(mount: Mount) -> Iterator[MountDoor]:
+    """The mount that tests share, in text. Nobody may be blocked in it at the end."""
+    door = MountDoor(mount, "text")
+    yield door
+    door.close()
+
+
+@pytest.fixture
+async def kernel(nothing_left: None) -> AsyncIterator[Kernel]:
+    """A kernel in this process, without a door."""
+    install_interrupt_handler()
+    kernel = Kernel()
+    yield kernel
+    await kernel.close()
+
+
+@pytest.fixture
+async def call(kernel: Kernel) -> Callable[..., object]:
+    """Makes a call of this process's: ``await call("getpid")``."""
+    caller = caller_here(kernel)
+
+    async def make(name: str, *args: object, **kwargs: object) -> Reply:
+        return await kernel.dispatcher.call(caller, Request(name, list(args), dict(kwargs)))
+
+    return make
 
 
 @pytest.fixture

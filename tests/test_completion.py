@@ -2,38 +2,17 @@
 
 import errno
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import trio
-from here import caller_here
 from native_msg import CONSTANTS, msgctl, msgget, msgrcv
 
-from synosfs.host.thread import install_interrupt_handler
 from synosfs.kernel import Kernel
 from synosfs.syscall_gate.observers import Completed
-from synosfs.syscall_gate.record import Reply, Request
 from synosfs.syscall_gate.statistics import Totals
-
-
-@pytest.fixture
-async def kernel(nothing_left: None) -> AsyncIterator[Kernel]:
-    install_interrupt_handler()
-    kernel = Kernel()
-    yield kernel
-    await kernel.close()
-
-
-@pytest.fixture
-async def call(kernel: Kernel) -> Callable[..., object]:
-    caller = caller_here(kernel)
-
-    async def make(name: str, *args: object, **kwargs: object) -> Reply:
-        return await kernel.dispatcher.call(caller, Request(name, list(args), dict(kwargs)))
-
-    return make
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +20,6 @@ from synosfs.syscall_gate.observers import Completed
 from synosfs.syscall_gate.record import Reply, Request
 
 DATA = bytes(range(256)) * 64
-
-
-@pytest.fixture
-async def kernel(nothing_left: None) -> AsyncIterator[Kernel]:
-    install_interrupt_handler()
-    kernel = Kernel()
-    yield kernel
-    await kernel.close()
 
 
 class Batch:

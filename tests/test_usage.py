@@ -2,16 +2,14 @@
 
 import errno
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-from here import caller_here
 from hypothesis import given
 from hypothesis import strategies as st
 from native_msg import CONSTANTS, msgctl, msgget
 from native_shm import shmctl, shmget
 
-from synosfs.host.thread import install_interrupt_handler
 from synosfs.ipc import usage
 from synosfs.ipc.journal import Journal
 from synosfs.ipc.removals import Removals
@@ -19,27 +17,8 @@ from synosfs.ipc.sysv import Listed, listing
 from synosfs.ipc.things import Thing
 from synosfs.ipc.usage import UNUSED, Usage, Usages
 from synosfs.kernel import Kernel
-from synosfs.syscall_gate.record import Reply, Request
 
 RMID = CONSTANTS["IPC_RMID"]
-
-
-@pytest.fixture
-async def kernel(nothing_left: None) -> AsyncIterator[Kernel]:
-    install_interrupt_handler()
-    kernel = Kernel()
-    yield kernel
-    await kernel.close()
-
-
-@pytest.fixture
-async def call(kernel: Kernel) -> Callable[..., object]:
-    caller = caller_here(kernel)
-
-    async def make(name: str, *args: object, **kwargs: object) -> Reply:
-        return await kernel.dispatcher.call(caller, Request(name, list(args), dict(kwargs)))
-
-    return make
 
 
 def shown(usage: Usage) -> tuple[int, int, int, int]:

@@ -10,14 +10,6 @@ from native_msg import CONSTANTS, msgctl, msgget, msgsnd
 
 
 @pytest.fixture
-def gate(mount: Mount) -> Iterator[MountDoor]:
-    """The mount that tests share, in text. Nobody may be blocked in it at the end."""
-    door = MountDoor(mount, "text")
-    yield door
-    door.close()
-
-
-@pytest.fixture
 def own_gate(own_mount: Mount) -> Iterator[MountDoor]:
     """A mount for one case, which may end it; this process has no session in it unless the case makes a call itself."""
     door = MountDoor(own_mount, "text")

@@ -5,7 +5,7 @@ And what it is given of a pipe or a FIFO is an open file of its own.
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import trio.testing
 from doors import MountDoor
 from here import Here
 
-from synosfs.host.thread import install_interrupt_handler
 from synosfs.kernel import Kernel
 from synosfs.process.descriptors import Description
 from synosfs.syscall_gate.file_types import for_program
@@ -107,14 +106,6 @@ def test_a_pipe_of_the_daemons_never_waits(gate: MountDoor) -> None:
 
 
 # --- what a program is given
-
-
-@pytest.fixture
-async def kernel(nothing_left: None) -> AsyncIterator[Kernel]:
-    install_interrupt_handler()
-    kernel = Kernel()
-    yield kernel
-    await kernel.close()
 
 
 class Opened:

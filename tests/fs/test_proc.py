@@ -18,17 +18,10 @@ PR_SET_DUMPABLE = 4
 
 
 @pytest.fixture
-def door(mount: Mount) -> Iterator[MountDoor]:
-    door = MountDoor(mount, "text")
-    yield door
-    door.close()
-
-
-@pytest.fixture
-def queue(door: MountDoor) -> Iterator[int]:
-    queue = door.ok("msgget", "IPC_PRIVATE", "0600").ret
+def queue(gate: MountDoor) -> Iterator[int]:
+    queue = gate.ok("msgget", "IPC_PRIVATE", "0600").ret
     yield queue
-    door.ok("msgctl", queue, "IPC_RMID")
+    gate.ok("msgctl", queue, "IPC_RMID")
 
 
 def fields(path: Path) -> dict[str, str]:
@@ -163,8 +156,8 @@ def test_a_stranger_that_has_ended_has_no_directory(mount: Mount) -> None:
         child.close()
 
 
-def test_status_tells_who_the_process_is_and_what_it_did(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn(lambda: (door.ok("getpid"), door.call("msgget", 0x7FFFFF01), signal.pause()), uid=NOBODY)
+def test_status_tells_who_the_process_is_and_what_it_did(mount: Mount, gate: MountDoor) -> None:
+    child = gate.spawn(lambda: (gate.ok("getpid"), gate.call("msgget", 0x7FFFFF01), signal.pause()), uid=NOBODY)
     directory = mount.path / f"proc/{child.pid}"
     wait_until(lambda: fields(directory / "status")["Errors"] == "1", "two calls")
     status = fields(directory / "status")
@@ -175,20 +168,20 @@ def test_status_tells_who_the_process_is_and_what_it_did(mount: Mount, door: Mou
     assert (directory / "stats").read_text().startswith("calls 2\nerrors 1\n")
 
 
-def test_blocked_shows_the_call_and_how_long_it_waits(mount: Mount, door: MountDoor, queue: int) -> None:
-    waiting = door.block("msgrcv", queue, 10, 7)
+def test_blocked_shows_the_call_and_how_long_it_waits(mount: Mount, gate: MountDoor, queue: int) -> None:
+    waiting = gate.block("msgrcv", queue, 10, 7)
     header, line = (mount.path / f"proc/{waiting.pid}/blocked").read_text().splitlines()
     assert header.split() == ["tid", "seconds", "call"]
     tid, seconds, call = line.split(maxsplit=2)
     assert (tid, call) == (str(waiting.pid), f"msgrcv({queue}, 10, 7, 0)")
     assert 0 <= float(seconds) < 60
     assert fields(mount.path / f"proc/{waiting.pid}/status")["Blocked"] == "1"
-    door.ok("msgsnd", queue, 7, b"x")
+    gate.ok("msgsnd", queue, 7, b"x")
     assert waiting.result().data == b"x"
 
 
-def test_a_process_leaves_when_it_dies(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn_member()
+def test_a_process_leaves_when_it_dies(mount: Mount, gate: MountDoor) -> None:
+    child = gate.spawn_member()
     directory = mount.path / f"proc/{child.pid}"
     assert str(child.pid) in os.listdir(mount.path / "proc")
     child.kill()
@@ -196,30 +189,30 @@ def test_a_process_leaves_when_it_dies(mount: Mount, door: MountDoor) -> None:
     assert str(child.pid) not in os.listdir(mount.path / "proc")
 
 
-def test_files_of_a_dead_process_that_are_open_say_esrch(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn_member()
+def test_files_of_a_dead_process_that_are_open_say_esrch(mount: Mount, gate: MountDoor) -> None:
+    child = gate.spawn_member()
     directory = mount.path / f"proc/{child.pid}"
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    gate = os.open(directory / "syscall", os.O_RDWR)
+    its_gate = os.open(directory / "syscall", os.O_RDWR)
     try:
         child.kill()
         with pytest.raises(OSError, match="No such file or directory"):
             os.open("status", os.O_RDONLY, dir_fd=fd)
         with pytest.raises(ProcessLookupError):
-            os.write(gate, b"getpid\n")
+            os.write(its_gate, b"getpid\n")
     finally:
-        os.close(gate)
+        os.close(its_gate)
         os.close(fd)
 
 
-def test_a_listing_goes_on_while_what_it_lists_is_closed(mount: Mount, door: MountDoor) -> None:
-    ends = [number for _ in range(300) for number in door.ok("pipe").results.values()]
+def test_a_listing_goes_on_while_what_it_lists_is_closed(mount: Mount, gate: MountDoor) -> None:
+    ends = [number for _ in range(300) for number in gate.ok("pipe").results.values()]
     directory = os.open(mount.path / f"proc/{os.getpid()}/fd", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(directory) as names:
             found = [next(names).name for _ in range(10)]
             for number in ends:
-                door.ok("close", number)
+                gate.ok("close", number)
             found += [name.name for name in names]
         assert found[:10] == [str(number) for number in range(10)]
         assert len(found) < len(ends)
@@ -236,14 +229,14 @@ def test_a_name_that_is_no_process_is_enoent(mount: Mount, name: str) -> None:
 # --- calls on behalf of another process
 
 
-def test_the_gate_of_a_process_makes_its_calls(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn_member()
-    gate = mount.path / f"proc/{child.pid}/syscall"
-    with gate.open("r+b", buffering=0) as session:
+def test_the_gate_of_a_process_makes_its_calls(mount: Mount, gate: MountDoor) -> None:
+    child = gate.spawn_member()
+    its_gate = mount.path / f"proc/{child.pid}/syscall"
+    with its_gate.open("r+b", buffering=0) as session:
         session.write(b"getpid\n")
         assert session.read(100) == b"%d\n" % child.pid
     # Its last reply is now the one to that.
-    assert gate.read_bytes() == b"%d\n" % child.pid
+    assert its_gate.read_bytes() == b"%d\n" % child.pid
 
 
 def test_tee_makes_the_calls_of_the_shell(mount: Mount) -> None:
@@ -252,24 +245,24 @@ def test_tee_makes_the_calls_of_the_shell(mount: Mount) -> None:
     assert answer == pid
 
 
-def test_calls_for_a_process_have_its_rights(mount: Mount, door: MountDoor, queue: int) -> None:
-    child = door.spawn_member(uid=NOBODY)
-    gate = mount.path / f"proc/{child.pid}/syscall"
-    with gate.open("r+b", buffering=0) as session:
+def test_calls_for_a_process_have_its_rights(mount: Mount, gate: MountDoor, queue: int) -> None:
+    child = gate.spawn_member(uid=NOBODY)
+    its_gate = mount.path / f"proc/{child.pid}/syscall"
+    with its_gate.open("r+b", buffering=0) as session:
         session.write(b"geteuid\n")
         assert session.read(100) == b"%d\n" % NOBODY
         with pytest.raises(PermissionError):
             session.write(b"msgctl %d IPC_RMID\n" % queue)
 
 
-def test_another_user_may_not_call_for_a_process(mount: Mount, door: MountDoor) -> None:
-    child = door.spawn_member()
-    gate = mount.path / f"proc/{child.pid}/syscall"
-    assert stat.S_IMODE(gate.stat().st_mode) == 0o600
+def test_another_user_may_not_call_for_a_process(mount: Mount, gate: MountDoor) -> None:
+    child = gate.spawn_member()
+    its_gate = mount.path / f"proc/{child.pid}/syscall"
+    assert stat.S_IMODE(its_gate.stat().st_mode) == 0o600
 
     def stranger() -> str:
         try:
-            os.open(gate, os.O_RDWR)
+            os.open(its_gate, os.O_RDWR)
         except PermissionError:
             return "refused"
         return "let in"

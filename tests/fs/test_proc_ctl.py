@@ -12,17 +12,10 @@ from mounts import Mount
 
 
 @pytest.fixture
-def door(mount: Mount) -> Iterator[MountDoor]:
-    door = MountDoor(mount, "text")
-    yield door
-    door.close()
-
-
-@pytest.fixture
-def queue(door: MountDoor) -> Iterator[int]:
-    queue = door.ok("msgget", "IPC_PRIVATE", "0600").ret
+def queue(gate: MountDoor) -> Iterator[int]:
+    queue = gate.ok("msgget", "IPC_PRIVATE", "0600").ret
     yield queue
-    door.ok("msgctl", queue, "IPC_RMID")
+    gate.ok("msgctl", queue, "IPC_RMID")
 
 
 def rows(ctl: Path) -> list[tuple[str, str, str]]:
@@ -32,16 +25,16 @@ def rows(ctl: Path) -> list[tuple[str, str, str]]:
 
 
 def test_the_table_has_what_there_is_to_command_and_each_row_can_be_typed(
-    mount: Mount, door: MountDoor, queue: int
+    mount: Mount, gate: MountDoor, queue: int
 ) -> None:
-    shmid = door.ok("shmget", "IPC_PRIVATE", 4096, "0600").ret
+    shmid = gate.ok("shmget", "IPC_PRIVATE", 4096, "0600").ret
 
     def body() -> None:
-        door.ok("pipe")
-        door.ok("shmat", shmid)
-        door.ok("msgrcv", queue, 10)
+        gate.ok("pipe")
+        gate.ok("shmat", shmid)
+        gate.ok("msgrcv", queue, 10)
 
-    child = door.spawn(body)
+    child = gate.spawn(body)
     ctl = mount.path / f"proc/{child.pid}/ctl"
     wait_until(lambda: mount.blocked(child.pid), "it blocks")
     table = rows(ctl)
@@ -53,8 +46,8 @@ def test_the_table_has_what_there_is_to_command_and_each_row_can_be_typed(
     for word, argument, _ in table[3:6]:
         ctl.write_text(f"{word} {argument}\n")
     assert [row[:2] for row in rows(ctl)] == [*(("close", str(number)) for number in range(3)), ("end", str(child.pid))]
-    assert door.ok("shmctl", shmid, "IPC_STAT").results["nattch"] == 0
-    door.ok("shmctl", shmid, "IPC_RMID")
+    assert gate.ok("shmctl", shmid, "IPC_STAT").results["nattch"] == 0
+    gate.ok("shmctl", shmid, "IPC_RMID")
     child.kill()
 
 
@@ -62,20 +55,20 @@ def test_the_table_has_what_there_is_to_command_and_each_row_can_be_typed(
     ("words", "told"), [("{}", "EINTR"), ("{} EIDRM", "EIDRM"), ("all", "EINTR"), ("all 11", "EAGAIN")]
 )
 def test_end_ends_a_call_with_the_errno_that_is_named(
-    mount: Mount, door: MountDoor, queue: int, words: str, told: str
+    mount: Mount, gate: MountDoor, queue: int, words: str, told: str
 ) -> None:
-    child = door.spawn(lambda: write(os.open(mount.gate, os.O_RDWR), b"msgrcv %d 10\n" % queue))
+    child = gate.spawn(lambda: write(os.open(mount.gate, os.O_RDWR), b"msgrcv %d 10\n" % queue))
     wait_until(lambda: mount.blocked(child.pid), "it blocks")
     (mount.path / f"proc/{child.pid}/ctl").write_text(f"end {words.format(child.pid)}\n")
     assert child.result() == told
-    door.ok("msgsnd", queue, 1, b"later")
-    assert door.ok("msgrcv", queue, 10, 0, "IPC_NOWAIT").data == b"later"  # it has taken nothing
+    gate.ok("msgsnd", queue, 1, b"later")
+    assert gate.ok("msgrcv", queue, 10, 0, "IPC_NOWAIT").data == b"later"  # it has taken nothing
 
 
-def test_end_all_ends_those_of_every_thread_and_says_how_many(mount: Mount, door: MountDoor, queue: int) -> None:
-    child = door.spawn_member()
-    gate = mount.path / f"proc/{child.pid}/syscall"
-    others = [door.spawn(lambda: write(os.open(gate, os.O_RDWR), b"msgrcv %d 10\n" % queue)) for _ in range(3)]
+def test_end_all_ends_those_of_every_thread_and_says_how_many(mount: Mount, gate: MountDoor, queue: int) -> None:
+    child = gate.spawn_member()
+    its_gate = mount.path / f"proc/{child.pid}/syscall"
+    others = [gate.spawn(lambda: write(os.open(its_gate, os.O_RDWR), b"msgrcv %d 10\n" % queue)) for _ in range(3)]
     wait_until(lambda: len(mount.blocked(child.pid)) == 3, "three wait on its behalf")
     session = os.open(mount.path / f"proc/{child.pid}/ctl", os.O_RDWR)
     try:
@@ -102,18 +95,18 @@ def test_end_all_ends_those_of_every_thread_and_says_how_many(mount: Mount, door
         ("kill", "-1 EINVAL 'kill': no such command; the words are close, detach, disown, end"),
     ],
 )
-def test_a_command_that_fails_says_what_is_wrong(mount: Mount, door: MountDoor, command: str, said: str) -> None:
-    child = door.spawn_member()
+def test_a_command_that_fails_says_what_is_wrong(mount: Mount, gate: MountDoor, command: str, said: str) -> None:
+    child = gate.spawn_member()
     ctl = mount.path / f"proc/{child.pid}/ctl"
     with ctl.open("r+b", buffering=0) as session:
         assert write(session.fileno(), command.encode() + b"\n") == said.split()[1]
         assert session.read(1000).decode().startswith(said.format(pid=child.pid))
 
 
-def test_another_user_may_neither_command_a_process_nor_see_what_there_is(mount: Mount, door: MountDoor) -> None:
+def test_another_user_may_neither_command_a_process_nor_see_what_there_is(mount: Mount, gate: MountDoor) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to be others")
-    child = door.spawn_member()
+    child = gate.spawn_member()
     ctl = mount.path / f"proc/{child.pid}/ctl"
 
     def attempts() -> list[str]:
@@ -139,13 +132,13 @@ def test_looking_at_the_table_of_a_stranger_leaves_no_trace(mount: Mount) -> Non
         child.close()
 
 
-def test_what_it_owns_can_be_disowned_for_it(mount: Mount, door: MountDoor) -> None:
+def test_what_it_owns_can_be_disowned_for_it(mount: Mount, gate: MountDoor) -> None:
     def body() -> None:
-        os.write(tell, b"%d" % door.ok("msgget", "IPC_PRIVATE", "IPC_EPHEMERAL|0600").ret)
+        os.write(tell, b"%d" % gate.ok("msgget", "IPC_PRIVATE", "IPC_EPHEMERAL|0600").ret)
         signal.pause()
 
     told, tell = os.pipe()
-    child = door.spawn(body)
+    child = gate.spawn(body)
     queue = int(os.read(told, 20))
     ctl = mount.path / f"proc/{child.pid}/ctl"
     assert ("disown", f"msgq/sysv/{queue}", "goes with its last owner") in rows(ctl)
@@ -154,5 +147,5 @@ def test_what_it_owns_can_be_disowned_for_it(mount: Mount, door: MountDoor) -> N
         ctl.write_text(f"disown msgq/{queue}\n")
     child.kill()
     wait_until(lambda: str(child.pid) not in os.listdir(mount.path / "proc"), "its end is known")
-    door.ok("msgctl", queue, "IPC_RMID")
+    gate.ok("msgctl", queue, "IPC_RMID")
     os.close(told), os.close(tell)

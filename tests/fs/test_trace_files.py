@@ -24,13 +24,6 @@ Opened = Callable[..., int]
 
 
 @pytest.fixture
-def gate(mount: Mount) -> Iterator[MountDoor]:
-    door = MountDoor(mount, "text")
-    yield door
-    door.close()
-
-
-@pytest.fixture
 def stream(mount: Mount) -> Iterator[Opened]:
     """Opens a live stream, with a filter."""
     with ExitStack() as stack:

@@ -71,13 +71,6 @@ def advice(mount: Mount, word: str, *pids: int) -> list[str]:
 
 
 @pytest.fixture
-def door(mount: Mount) -> Iterator[MountDoor]:
-    door = MountDoor(mount, "text")
-    yield door
-    door.close()
-
-
-@pytest.fixture
 def queue(ipc_namespace: None) -> Iterator[int]:
     msqid = msgget(0, 0o600)
     yield msqid
@@ -132,7 +125,7 @@ def alike(call: str) -> str:
 
 
 def test_every_kind_of_native_wait_stands_beside_those_of_the_gate(
-    mount: Mount, door: MountDoor, queue: int, named: str, new_set: NewSet, children: Start, tmp_path: Path
+    mount: Mount, gate: MountDoor, queue: int, named: str, new_set: NewSet, children: Start, tmp_path: Path
 ) -> None:
     semid, other, fifo = new_set([1, 0, 2]), msgget(0, 0o600), tmp_path / "fifo"
     both = partial(semop, semid, (0, -1, SEM_UNDO), (1, -1))
@@ -150,9 +143,9 @@ def test_every_kind_of_native_wait_stands_beside_those_of_the_gate(
     ]
     started = [(children(body), *expected) for body, *expected in natives]
     ours = [
-        (door.spawn(lambda: door.ok("msgrcv", queue, 8, 5)), f"msgrcv({queue}, 8, 5, 0)", f"msgq/sysv/{queue}"),
+        (gate.spawn(lambda: gate.ok("msgrcv", queue, 8, 5)), f"msgrcv({queue}, 8, 5, 0)", f"msgq/sysv/{queue}"),
         (
-            door.spawn(lambda: door.ok("semop", semid, "1:-1:0")),
+            gate.spawn(lambda: gate.ok("semop", semid, "1:-1:0")),
             f"semop({semid}, [{{1, -1, 0}}])",
             f"sem/sysv/{semid}[1]",
         ),
@@ -231,14 +224,24 @@ def rendezvous() -> Iterator[tuple[int, int, int, int]]:
         os.close(fd)
 
 
-def test_two_native_programs_that_hold_what_the_other_wants_are_found(
-    mount: Mount, new_set: NewSet, children: Start, rendezvous: tuple[int, int, int, int]
-) -> None:
+def _two_that_hold_one_each(
+    new_set: NewSet, children: Start, rendezvous: tuple[int, int, int, int]
+) -> tuple[int, list[Child], int]:
+    """The set, two native programs that have taken one semaphore of it each, and where they are told to want the
+    other's.
+    """
     semid = new_set([1, 1])
     told, taken, ready, go = rendezvous
     pair = [children(partial(_takes_in_turn, semid, num, 1 - num, taken, ready)) for num in (0, 1)]
     for _ in pair:
         os.read(told, 1)
+    return semid, pair, go
+
+
+def test_two_native_programs_that_hold_what_the_other_wants_are_found(
+    mount: Mount, new_set: NewSet, children: Start, rendezvous: tuple[int, int, int, int]
+) -> None:
+    semid, pair, go = _two_that_hold_one_each(new_set, children, rendezvous)
     assert not advice(mount, "deadlock", pair[0].pid, pair[1].pid)  # each holds one, and none waits yet
     os.write(go, b"..")
     for num, child in enumerate(pair):
@@ -263,19 +266,19 @@ def test_two_native_programs_that_hold_what_the_other_wants_are_found(
 
 
 def test_a_synos_process_and_a_native_one_are_found_and_the_way_out_is_one(
-    mount: Mount, door: MountDoor, new_set: NewSet, children: Start, rendezvous: tuple[int, int, int, int]
+    mount: Mount, gate: MountDoor, new_set: NewSet, children: Start, rendezvous: tuple[int, int, int, int]
 ) -> None:
     semid = new_set([1, 1])
     told, taken, ready, go = rendezvous
     native = children(partial(_takes_in_turn, semid, 1, 0, taken, ready))
 
     def shell() -> object:
-        door.ok("semop", semid, "0:-1:SEM_UNDO")
+        gate.ok("semop", semid, "0:-1:SEM_UNDO")
         os.write(taken, b".")
         os.read(ready, 1)
-        return door.call("semop", semid, "1:-1:SEM_UNDO").errno
+        return gate.call("semop", semid, "1:-1:SEM_UNDO").errno
 
-    synos = door.spawn(shell)
+    synos = gate.spawn(shell)
     for _ in range(2):
         os.read(told, 1)
     os.write(go, b"..")
@@ -292,18 +295,18 @@ def test_a_synos_process_and_a_native_one_are_found_and_the_way_out_is_one(
 
 
 def test_two_synos_processes_with_undo_are_certain(
-    mount: Mount, door: MountDoor, new_set: NewSet, rendezvous: tuple[int, int, int, int]
+    mount: Mount, gate: MountDoor, new_set: NewSet, rendezvous: tuple[int, int, int, int]
 ) -> None:
     semid = new_set([1, 1])
     told, taken, ready, go = rendezvous
 
     def body(first: int, then: int) -> None:
-        door.ok("semop", semid, f"{first}:-1:SEM_UNDO")
+        gate.ok("semop", semid, f"{first}:-1:SEM_UNDO")
         os.write(taken, b".")
         os.read(ready, 1)
-        door.call("semop", semid, f"{then}:-1:SEM_UNDO")
+        gate.call("semop", semid, f"{then}:-1:SEM_UNDO")
 
-    pair = [door.spawn(partial(body, num, 1 - num)) for num in (0, 1)]
+    pair = [gate.spawn(partial(body, num, 1 - num)) for num in (0, 1)]
     for _ in pair:
         os.read(told, 1)
     os.write(go, b"..")
@@ -397,11 +400,7 @@ def test_a_process_that_has_a_thread_to_help_with_is_in_no_deadlock(
 def test_the_graph_is_what_graphviz_takes(
     mount: Mount, new_set: NewSet, children: Start, rendezvous: tuple[int, int, int, int]
 ) -> None:
-    semid = new_set([1, 1])
-    told, taken, ready, go = rendezvous
-    pair = [children(partial(_takes_in_turn, semid, num, 1 - num, taken, ready)) for num in (0, 1)]
-    for _ in pair:
-        os.read(told, 1)
+    semid, pair, go = _two_that_hold_one_each(new_set, children, rendezvous)
     os.write(go, b"..")
     for child in pair:
         row_of(mount, child)
@@ -574,10 +573,10 @@ def test_what_waits_in_another_ipc_namespace_is_not_taken_for_ours(
     assert child.pid not in waiting(mount)
 
 
-def test_a_call_on_behalf_of_another_process_is_a_row_of_that_one(mount: Mount, door: MountDoor, queue: int) -> None:
-    member = door.spawn_member()
-    gate = mount.path / f"proc/{member.pid}/syscall"
-    other = door.spawn(lambda: write(os.open(gate, os.O_RDWR), b"msgrcv %d 10\n" % queue))
+def test_a_call_on_behalf_of_another_process_is_a_row_of_that_one(mount: Mount, gate: MountDoor, queue: int) -> None:
+    member = gate.spawn_member()
+    its_gate = mount.path / f"proc/{member.pid}/syscall"
+    other = gate.spawn(lambda: write(os.open(its_gate, os.O_RDWR), b"msgrcv %d 10\n" % queue))
     wait_until(lambda: mount.blocked(member.pid), "it waits")
     row = waiting(mount)[member.pid]
     assert (row.pid, row.call) == (member.pid, f"msgrcv({queue}, 10, 0, 0)")
